@@ -1,0 +1,6 @@
+//! The agent of one node.
+//!
+//! [`deployment`] decides; everything else does. Read it first, then `driver`, which feeds it. ARCHITECTURE.md has the map.
+
+pub mod deployment;
+pub mod layout;

@@ -1,0 +1,263 @@
+//! What travels over HTTPS besides files: JSON bodies of the coordinator's REST API.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
+use crate::messages::{Event, Health, RefusalCode, Reported};
+
+/// Every error answer has this body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    /// A stable word, such as `token_used`.
+    pub code: String,
+    /// What failed and why, for people.
+    pub message: String,
+    /// What to do next, if there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `POST /v1/invites`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct InviteRequest {
+    /// The name that the node gets; without it the board's host name is used.
+    #[serde(default)]
+    pub name: Option<NodeId>,
+    /// How long the invite lasts, in seconds: 60 to 30 days.
+    pub expires_secs: u64,
+    /// How many boards may use it: 1 to 1000. With a name, only 1.
+    pub uses: u32,
+}
+
+/// Answer to [`InviteRequest`]. The client adds the trust root's fingerprint and makes the token of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct InviteResponse {
+    /// Where nodes reach the coordinator.
+    pub url: String,
+    /// SHA-256 of the CA certificate (DER).
+    pub ca: Digest,
+    /// The secret; it is shown this once.
+    pub secret: String,
+    /// When it ends.
+    pub expires_at: UnixTime,
+}
+
+/// `POST /v1/join`, authorised by the secret alone.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JoinRequest {
+    /// The token's secret.
+    pub secret: String,
+    /// The name that the board would like: its host name.
+    pub name: Option<String>,
+    /// PKCS#10 request for the node's own key (PEM). Its subject is ignored.
+    pub csr_pem: String,
+}
+
+/// Answer to [`JoinRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JoinResponse {
+    /// The node's name: the common name of its certificate.
+    pub node: NodeId,
+    /// The certificate (PEM).
+    pub certificate_pem: String,
+    /// The CA (PEM). The node checks it against the token's fingerprint.
+    pub ca_pem: String,
+    /// `1.root.json`, as signed by the owner. The node checks it against the token's fingerprint.
+    pub root: String,
+    /// The broker, as `host:port`.
+    pub mqtt: String,
+}
+
+/// `POST /v1/renew`, authorised by the node's present certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewRequest {
+    /// PKCS#10 request (PEM); its subject is ignored.
+    pub csr_pem: String,
+}
+
+/// Answer to [`RenewRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewResponse {
+    /// The new certificate (PEM).
+    pub certificate_pem: String,
+}
+
+/// One node, as the coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeView {
+    /// The node.
+    pub node: NodeId,
+    /// When it enrolled.
+    pub joined_at: UnixTime,
+    /// Whether its certificate was revoked.
+    pub revoked: bool,
+    /// Whether it is connected.
+    pub online: bool,
+    /// When anything was last heard of it.
+    #[serde(default)]
+    pub seen_at: Option<UnixTime>,
+    /// What it was told to run.
+    pub desired: Vec<DesiredView>,
+    /// Its last proof.
+    #[serde(default)]
+    pub reported: Option<Reported>,
+    /// Its last health message.
+    #[serde(default)]
+    pub health: Option<Health>,
+}
+
+/// What a node was told to run of one app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DesiredView {
+    /// The app.
+    pub app: AppName,
+    /// Its generation.
+    pub generation: Generation,
+    /// The release; `None` stops the app.
+    #[serde(default)]
+    pub release: Option<ReleaseId>,
+    /// Its version.
+    #[serde(default)]
+    pub version: Option<Version>,
+}
+
+/// One release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseView {
+    /// The app.
+    pub app: AppName,
+    /// Its version.
+    pub version: Version,
+    /// Its id.
+    pub id: ReleaseId,
+    /// Its platforms.
+    pub platforms: Vec<String>,
+    /// What changed.
+    #[serde(default)]
+    pub notes: Option<String>,
+    /// When it was published.
+    pub published_at: UnixTime,
+}
+
+/// `POST /v1/releases`: the manifest and the targets metadata that vouches for it. The artifacts are there already
+/// (`PUT /v1/blobs/DIGEST`). The same request again changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PublishRequest {
+    /// The manifest's bytes, which are UTF-8 JSON.
+    pub manifest: String,
+    /// `targets.json` as signed by the owner.
+    pub targets: String,
+}
+
+/// `POST /v1/deployments/plan` and `POST /v1/deployments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeployRequest {
+    /// The app.
+    pub app: AppName,
+    /// The version; `None` stops the app.
+    #[serde(default)]
+    pub version: Option<Version>,
+    /// Which nodes: a name, `label=value` or `all`.
+    pub to: String,
+    /// The plan's own mark: apply is refused when the plan has changed since it was shown.
+    #[serde(default)]
+    pub plan: Option<Digest>,
+}
+
+/// Answer to [`DeployRequest`]: what would change, or has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Plan {
+    /// The app.
+    pub app: AppName,
+    /// The mark to send with apply.
+    pub mark: Digest,
+    /// One step for each node chosen.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One node of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlanStep {
+    /// The node.
+    pub node: NodeId,
+    /// Whether it is connected now.
+    pub online: bool,
+    /// What it runs now, as far as is known.
+    #[serde(default)]
+    pub now: Option<Version>,
+    /// What it shall run.
+    #[serde(default)]
+    pub then: Option<Version>,
+    /// Whether anything changes.
+    pub changes: bool,
+    /// Why it will not work, if that is known already (revoked, wrong platform, label missing).
+    #[serde(default)]
+    pub warning: Option<String>,
+    /// The generation that the change got; 0 in a plan.
+    pub generation: Generation,
+}
+
+/// An event with its place in the coordinator's own order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventView {
+    /// Counts from 1; use it to go on where one stopped.
+    pub id: u64,
+    /// When the coordinator stored it.
+    pub stored_at: UnixTime,
+    /// The event.
+    pub event: Event,
+}
+
+/// `GET /v1/nodes/NODE/why`: why each app of a node is where it is. Always at least one line for each app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Why {
+    /// The node.
+    pub node: NodeId,
+    /// The answers.
+    pub lines: Vec<WhyLine>,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WhyLine {
+    /// The app; `None` when it is about the node.
+    #[serde(default)]
+    pub app: Option<AppName>,
+    /// A stable word: a refusal's code, or `up_to_date`, `offline`, `not_taken_in`, `in_progress`, `revoked`, `never_seen`,
+    /// `nothing_desired`, `unhealthy_now`.
+    pub code: String,
+    /// The refusal's code, if that is what it is.
+    #[serde(default)]
+    pub refusal: Option<RefusalCode>,
+    /// The whole sentence.
+    pub text: String,
+}
+
+/// `GET /v1/status`: the fleet at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Status {
+    /// The coordinator's version.
+    pub version: String,
+    /// Whether it reaches its broker.
+    pub broker_connected: bool,
+    /// All nodes.
+    pub nodes: Vec<NodeView>,
+}
