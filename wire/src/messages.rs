@@ -232,6 +232,11 @@ pub struct Event {
     pub epoch: u64,
     /// Counts from 1 in each epoch, without a gap.
     pub sequence: u64,
+    /// The sequence of the entry before this one in the node's outbox, set by the outbox when it hands the entry out; 0 when
+    /// nothing is before it. What lies between was acknowledged, or dropped for want of room: the coordinator need not
+    /// wait for it. `None` (an outbox that does not say) means `sequence - 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<u64>,
     /// When, by the node's clock or its floor.
     pub at: UnixTime,
     /// Whether that clock was known to be right.
