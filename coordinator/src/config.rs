@@ -1,0 +1,381 @@
+//! The coordinator's settings: `coordinator.toml`.
+//!
+//! What is written and what is valid are two types: TOML is read with unknown keys refused, then checked, and every path
+//! becomes one that does not depend on where the program was started.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::nearest::nearest;
+
+/// Most bytes of one artifact, unless the settings say otherwise: 4 GiB.
+pub const BLOB_BYTES_MAX: u64 = 4 << 30;
+/// Events that are kept, unless the settings say otherwise.
+pub const EVENTS_KEPT_MAX: u64 = 1_000_000;
+/// Open HTTPS connections, unless the settings say otherwise.
+pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// Valid settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory that holds the database, artifacts and metadata. Absolute if the file's own path was.
+    pub state_dir: PathBuf,
+    /// The HTTPS listener.
+    pub https: Https,
+    /// The broker.
+    pub mqtt: Mqtt,
+    /// Keys and certificates.
+    pub keys: Keys,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// `[https]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Https {
+    /// The address that is listened on. Port 0 is any free port.
+    pub listen: SocketAddr,
+    /// How nodes and operators reach it: `https://HOST:PORT`, without a path. Port 0 stands for the port that was bound.
+    pub url: String,
+}
+
+/// `[mqtt]`: the embedded broker, or another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mqtt {
+    /// The coordinator is its own broker.
+    Embedded {
+        /// The address that is listened on. Port 0 is any free port.
+        listen: SocketAddr,
+        /// How nodes reach it: `HOST:PORT`. Port 0 stands for the port that was bound.
+        advertise: String,
+    },
+    /// Nodes and the coordinator meet at a broker that somebody else runs, with certificates of our CA.
+    External {
+        /// `HOST:PORT`
+        address: String,
+    },
+}
+
+/// `[keys]`: files beside `coordinator.toml` unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// The CA's certificate.
+    pub ca: PathBuf,
+    /// The CA's key.
+    pub ca_key: PathBuf,
+    /// The certificate of the HTTPS and MQTT listeners.
+    pub server: PathBuf,
+    /// Its key.
+    pub server_key: PathBuf,
+    /// The certificate by which the coordinator is a client of the broker.
+    pub link: PathBuf,
+    /// Its key.
+    pub link_key: PathBuf,
+    /// The key that signs snapshots.
+    pub snapshot_key: PathBuf,
+    /// The key that signs timestamps.
+    pub timestamp_key: PathBuf,
+    /// SHA-256 of the operator's token, in hexadecimal digits.
+    pub operator_token_sha256: PathBuf,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of one artifact.
+    pub blob_bytes_max: u64,
+    /// Events that are kept; older ones are deleted.
+    pub events_kept_max: u64,
+    /// Open HTTPS connections.
+    pub connections_max: usize,
+}
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings {}: {source}; `orangery init` makes them, --config names another file", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has a key that is unknown, missing or of the wrong kind.
+    #[error("the settings {} cannot be used: {reason}{}", path.display(), meant.as_ref().map(|m| format!("\ndid you mean `{m}`?")).unwrap_or_default())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+        /// The known key that is closest to an unknown one.
+        meant: Option<String>,
+    },
+    /// A value breaks a rule.
+    #[error("the settings {} cannot be used: {key} = {value:?}: {rule}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default = "default_state_dir")]
+    state_dir: PathBuf,
+    https: WrittenHttps,
+    mqtt: WrittenMqtt,
+    #[serde(default)]
+    keys: WrittenKeys,
+    #[serde(default)]
+    limits: WrittenLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenHttps {
+    listen: SocketAddr,
+    url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenMqtt {
+    listen: Option<SocketAddr>,
+    advertise: Option<String>,
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenKeys {
+    ca: PathBuf,
+    ca_key: PathBuf,
+    server: PathBuf,
+    server_key: PathBuf,
+    link: PathBuf,
+    link_key: PathBuf,
+    snapshot_key: PathBuf,
+    timestamp_key: PathBuf,
+    operator_token_sha256: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenLimits {
+    blob_bytes_max: u64,
+    events_kept_max: u64,
+    connections_max: usize,
+}
+
+impl Default for WrittenKeys {
+    fn default() -> Self {
+        Self {
+            ca: "ca.pem".into(),
+            ca_key: "ca.key".into(),
+            server: "server.pem".into(),
+            server_key: "server.key".into(),
+            link: "link.pem".into(),
+            link_key: "link.key".into(),
+            snapshot_key: "snapshot.key".into(),
+            timestamp_key: "timestamp.key".into(),
+            operator_token_sha256: "operator.token.sha256".into(),
+        }
+    }
+}
+
+impl Default for WrittenLimits {
+    fn default() -> Self {
+        Self { blob_bytes_max: BLOB_BYTES_MAX, events_kept_max: EVENTS_KEPT_MAX, connections_max: CONNECTIONS_MAX }
+    }
+}
+
+fn default_state_dir() -> PathBuf {
+    "state".into()
+}
+
+impl Config {
+    /// Reads and checks the settings. Paths in them are relative to the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks settings that were read from `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let written: Written = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            meant: meant(error.message()),
+            reason: error.to_string(),
+        })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let check = Check { path };
+        Ok(Self {
+            state_dir: directory.join(written.state_dir),
+            https: check.https(written.https)?,
+            mqtt: check.mqtt(written.mqtt)?,
+            keys: written.keys.below(directory),
+            limits: check.limits(&written.limits)?,
+        })
+    }
+
+    /// The text of new settings: every address is given, everything else has its default. `host` is a name or an address
+    /// by which nodes reach this machine.
+    pub fn text(host: &str, https_port: u16, mqtt_port: u16) -> String {
+        let host = bracketed(host);
+        format!(
+            "# The coordinator's settings. Paths are relative to this file.\n\
+             state_dir = \"state\"\n\
+             \n\
+             [https]\n\
+             listen = \"0.0.0.0:{https_port}\"\n\
+             # How nodes and operators reach it. Invite tokens carry this address.\n\
+             url = \"https://{host}:{https_port}\"\n\
+             \n\
+             # The embedded broker. For another broker: only url = \"mqtts://HOST:PORT\".\n\
+             [mqtt]\n\
+             listen = \"0.0.0.0:{mqtt_port}\"\n\
+             advertise = \"{host}:{mqtt_port}\"\n\
+             \n\
+             # [limits]\n\
+             # blob_bytes_max = {BLOB_BYTES_MAX}\n\
+             # events_kept_max = {EVENTS_KEPT_MAX}\n\
+             # connections_max = {CONNECTIONS_MAX}\n"
+        )
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.state_dir.join("coordinator.db")
+    }
+
+    /// Artifacts, by digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.state_dir.join("blobs")
+    }
+
+    /// TUF metadata. `1.root.json` is put there by `orangery init`.
+    pub fn metadata(&self) -> PathBuf {
+        self.state_dir.join("metadata")
+    }
+
+    /// TUF target files: the manifests.
+    pub fn targets(&self) -> PathBuf {
+        self.state_dir.join("targets")
+    }
+}
+
+/// IPv6 addresses need brackets in a URL (RFC 3986 section 3.2.2).
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Takes the unknown word and the known ones out of serde's message: "unknown field `a`, expected one of `b`, `c`".
+fn meant(message: &str) -> Option<String> {
+    let mut words = message.strip_prefix("unknown field")?.split('`').skip(1).step_by(2);
+    let unknown = words.next()?;
+    nearest(unknown, words).map(str::to_owned)
+}
+
+/// Replaces port 0 in `HOST:0` or `https://HOST:0` by the port that was bound.
+pub fn with_port(address: &str, port: u16) -> String {
+    match address.strip_suffix(":0") {
+        Some(host) => format!("{host}:{port}"),
+        None => address.to_owned(),
+    }
+}
+
+/// Whether `text` is `HOST:PORT` with a host that can stand in a URL and nothing after the port.
+fn is_host_and_port(text: &str) -> bool {
+    let host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.bytes().all(host_byte)
+            && host.contains(':') == host.starts_with('[')
+            && !port.is_empty()
+            && port.bytes().all(|b| b.is_ascii_digit())
+            && port.parse::<u16>().is_ok()
+    })
+}
+
+struct Check<'a> {
+    path: &'a Path,
+}
+
+impl Check<'_> {
+    fn invalid<T>(&self, key: &'static str, value: &str, rule: &'static str) -> Result<T, ConfigError> {
+        Err(ConfigError::Invalid { path: self.path.to_owned(), key, value: value.to_owned(), rule })
+    }
+
+    fn https(&self, written: WrittenHttps) -> Result<Https, ConfigError> {
+        let url = written.url.trim_end_matches('/');
+        if !url.strip_prefix("https://").is_some_and(is_host_and_port) {
+            return self.invalid("https.url", &written.url, "use https://HOST:PORT, without a path");
+        }
+        Ok(Https { listen: written.listen, url: url.to_owned() })
+    }
+
+    fn mqtt(&self, written: WrittenMqtt) -> Result<Mqtt, ConfigError> {
+        match (written.listen, written.advertise, written.url) {
+            (Some(listen), Some(advertise), None) => {
+                if !is_host_and_port(&advertise) {
+                    return self.invalid("mqtt.advertise", &advertise, "use HOST:PORT");
+                }
+                Ok(Mqtt::Embedded { listen, advertise })
+            }
+            (None, None, Some(url)) => match url.strip_prefix("mqtts://") {
+                Some(address) if is_host_and_port(address) => Ok(Mqtt::External { address: address.to_owned() }),
+                _ => self.invalid("mqtt.url", &url, "use mqtts://HOST:PORT; without TLS nobody would know who is who"),
+            },
+            (_, _, url) => self.invalid(
+                "mqtt",
+                url.as_deref().unwrap_or_default(),
+                "give either listen and advertise (the embedded broker) or url (another broker)",
+            ),
+        }
+    }
+
+    fn limits(&self, written: &WrittenLimits) -> Result<Limits, ConfigError> {
+        let WrittenLimits { blob_bytes_max, events_kept_max, connections_max } = *written;
+        if blob_bytes_max == 0 || blob_bytes_max > orangery_wire::limits::TREE_BYTES_MAX {
+            return self.invalid("limits.blob_bytes_max", &blob_bytes_max.to_string(), "use 1 to 17179869184 (16 GiB)");
+        }
+        if !(1_000..=1_000_000_000).contains(&events_kept_max) {
+            return self.invalid("limits.events_kept_max", &events_kept_max.to_string(), "use 1000 to 1000000000");
+        }
+        if !(16..=100_000).contains(&connections_max) {
+            return self.invalid("limits.connections_max", &connections_max.to_string(), "use 16 to 100000");
+        }
+        Ok(Limits { blob_bytes_max, events_kept_max, connections_max })
+    }
+}
+
+impl WrittenKeys {
+    fn below(self, directory: &Path) -> Keys {
+        Keys {
+            ca: directory.join(self.ca),
+            ca_key: directory.join(self.ca_key),
+            server: directory.join(self.server),
+            server_key: directory.join(self.server_key),
+            link: directory.join(self.link),
+            link_key: directory.join(self.link_key),
+            snapshot_key: directory.join(self.snapshot_key),
+            timestamp_key: directory.join(self.timestamp_key),
+            operator_token_sha256: directory.join(self.operator_token_sha256),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

@@ -1,0 +1,70 @@
+use super::*;
+
+const PATH: &str = "/etc/orangery/coordinator.toml";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new(PATH))
+}
+
+fn with(https: &str, mqtt: &str) -> Result<Config, ConfigError> {
+    parse(&format!("[https]\n{https}\n[mqtt]\n{mqtt}\n"))
+}
+
+const HTTPS: &str = "listen = \"0.0.0.0:8443\"\nurl = \"https://nas.local:8443\"";
+const MQTT: &str = "listen = \"0.0.0.0:8883\"\nadvertise = \"nas.local:8883\"";
+
+#[test]
+fn the_text_that_init_writes_is_valid_and_every_comment_in_it_is_too() {
+    let text = Config::text("192.168.1.10", 8443, 8883);
+    let config = parse(&text).unwrap();
+    assert_eq!(config.https.url, "https://192.168.1.10:8443");
+    assert_eq!(config.state_dir, Path::new("/etc/orangery/state"));
+    assert_eq!(config.keys.ca_key, Path::new("/etc/orangery/ca.key"));
+    let commented = text.replace("# [limits]", "[limits]").replace("\n# blob", "\nblob").replace("\n# ev", "\nev");
+    let commented = commented.replace("\n# conn", "\nconn");
+    assert_eq!(parse(&commented).unwrap(), config, "the comments show the defaults");
+    assert_eq!(parse(&Config::text("fd00::1", 1, 2)).unwrap().https.url, "https://[fd00::1]:1");
+}
+
+#[test]
+fn a_broker_is_embedded_or_external_and_never_both() {
+    assert!(matches!(with(HTTPS, MQTT).unwrap().mqtt, Mqtt::Embedded { .. }));
+    let external = with(HTTPS, "url = \"mqtts://broker:8883\"").unwrap();
+    assert_eq!(external.mqtt, Mqtt::External { address: "broker:8883".into() });
+    for bad in [
+        "",
+        "listen = \"0.0.0.0:1\"",
+        "url = \"mqtt://broker:1883\"",
+        "url = \"mqtts://broker\"",
+        "url = \"mqtts://broker:1/x\"",
+        &format!("{MQTT}\nurl = \"mqtts://b:1\""),
+    ] {
+        assert!(matches!(with(HTTPS, bad), Err(ConfigError::Invalid { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn a_mistyped_key_is_refused_and_the_right_one_is_named() {
+    let error = with(&HTTPS.replace("listen", "lisen"), MQTT).unwrap_err().to_string();
+    assert!(error.contains("did you mean `listen`?"), "{error}");
+    assert!(error.contains(PATH), "{error}");
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_with_the_key_and_the_rule() {
+    for bad in ["http://h:1", "https://h", "https://h:1/path", "https://:1", "https://u@h:1", "https://h:99999"] {
+        let https = format!("listen = \"0.0.0.0:8443\"\nurl = \"{bad}\"");
+        let error = with(&https, MQTT).unwrap_err().to_string();
+        assert!(error.contains("https.url"), "{error}");
+    }
+    let limits = format!("[https]\n{HTTPS}\n[mqtt]\n{MQTT}\n[limits]\nconnections_max = 1\n");
+    assert!(parse(&limits).unwrap_err().to_string().contains("limits.connections_max"));
+    assert!(Config::load(Path::new("/nowhere/at/all.toml")).unwrap_err().to_string().contains("/nowhere/at/all.toml"));
+}
+
+#[test]
+fn port_zero_stands_for_the_port_that_was_bound() {
+    assert_eq!(with_port("https://127.0.0.1:0", 77), "https://127.0.0.1:77");
+    assert_eq!(with_port("127.0.0.1:8443", 77), "127.0.0.1:8443");
+    assert_eq!(with_port("[::1]:0", 77), "[::1]:77");
+}
