@@ -1,1 +1,5 @@
-//! placeholder
+//! The coordinator of a fleet, and the operator's commands. ARCHITECTURE.md has the map.
+
+pub mod ca;
+pub mod config;
+pub mod nearest;
