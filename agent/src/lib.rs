@@ -3,4 +3,6 @@
 //! [`deployment`] decides; everything else does. Read it first, then `driver`, which feeds it. ARCHITECTURE.md has the map.
 
 pub mod deployment;
+pub mod disk;
 pub mod layout;
+pub mod record;

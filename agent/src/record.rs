@@ -1,0 +1,340 @@
+//! What the node remembers: one small file for itself and one for each app, each with its previous copy.
+//!
+//! A file is JSON that `cat` shows. Its first line carries the SHA-256 of the rest, so that a file that was torn, zeroed or
+//! changed is known for what it is and the previous copy is used. See `docs/disk.md`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use orangery_wire::manifest::Manifest;
+use orangery_wire::{AppName, Digest, Generation, ReleaseId, UnixTime, Version, limits};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::{Phase, Record};
+use crate::disk::{self, Disk};
+use crate::layout::Layout;
+
+/// The file format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+/// Largest record file that is read, in bytes. Real ones have one or two thousand.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+
+const FILE_MODE: u32 = 0o644;
+const DIR_MODE: u32 = 0o755;
+
+/// What the node remembers of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppState {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    /// The deployment.
+    pub record: Record,
+    /// The release that was current before; what the node's operator can go back to.
+    #[serde(default)]
+    pub previous: Option<ReleaseId>,
+    /// Versions of the releases that are named here, for messages and people.
+    #[serde(default)]
+    pub versions: BTreeMap<ReleaseId, Version>,
+}
+
+/// What the node remembers of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    /// The newest generation of the whole desired state that was taken in.
+    pub generation: Generation,
+    /// The newest time that was certain.
+    pub time_floor: UnixTime,
+    /// How often the agent found a boot id that it did not know.
+    pub boots: u64,
+    /// Number of the last report that may have been sent.
+    pub report_sequence: u64,
+    /// The kernel's boot id when this was saved.
+    pub boot_id: String,
+}
+
+/// Where a state was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// In its file.
+    Primary,
+    /// In the copy that was kept of the one before, because its file is missing or damaged.
+    Previous,
+    /// Nowhere; the `current` link names the proven release.
+    Link,
+    /// Nowhere, and nothing says that there ever was one.
+    Absent,
+}
+
+/// An app's state as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedApp {
+    /// The state.
+    pub state: AppState,
+    /// Where it was found.
+    pub source: Source,
+    /// What was wrong with the file, unless it was used or was never there.
+    pub trouble: Option<String>,
+}
+
+/// The node's state as found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedNode {
+    /// The state.
+    pub state: NodeState,
+    /// Where it was found; never [`Source::Link`].
+    pub source: Source,
+    /// What was wrong with the file, unless it was used or was never there.
+    pub trouble: Option<String>,
+}
+
+/// Why the node cannot remember something.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A state file cannot be saved. The file holds what it held before, or already what was to be saved.
+    #[error("cannot save {path}")]
+    Save {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The `current` link cannot be moved or removed.
+    #[error("cannot move the link {link}")]
+    Point {
+        /// The link.
+        link: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Default for AppState {
+    fn default() -> Self {
+        Self { format: FORMAT, record: Record::default(), previous: None, versions: BTreeMap::new() }
+    }
+}
+
+impl Default for NodeState {
+    fn default() -> Self {
+        Self { format: FORMAT, generation: 0, time_floor: 0, boots: 0, report_sequence: 0, boot_id: String::new() }
+    }
+}
+
+impl AppState {
+    /// Remembers what was current in `before`, the record that this one follows, and forgets versions that nothing names.
+    ///
+    /// A release that lost its trust (it is refused now) is not remembered: nobody should go back to it.
+    #[must_use]
+    pub fn with_previous(mut self, before: &Record) -> Self {
+        if self.record.current != before.current && before.current.is_some() {
+            let refused = self.record.refused.as_ref().map(|refusal| refusal.release);
+            self.previous = before.current.filter(|release| refused != Some(*release));
+        }
+        let named = self.named();
+        self.versions.retain(|release, _| named.contains(release));
+        self
+    }
+
+    /// Every release that this state names.
+    pub fn named(&self) -> Vec<ReleaseId> {
+        let record = &self.record;
+        let refused = record.refused.as_ref().map(|refusal| refusal.release);
+        [record.desired, record.current, record.subject(), refused, self.previous].into_iter().flatten().collect()
+    }
+
+    /// The state that a `current` link alone can tell: this release was proven, and nothing newer is known.
+    fn from_link(release: ReleaseId, version: Version) -> Self {
+        let record = Record {
+            generation: 0,
+            desired: Some(release),
+            current: Some(release),
+            refused: None,
+            phase: Phase::Settled,
+        };
+        Self { record, versions: BTreeMap::from([(release, version)]), ..Self::default() }
+    }
+}
+
+/// Loads what is remembered of an app: from its file, else the previous copy, else the `current` link, else nothing.
+pub fn load_app(disk: &dyn Disk, layout: &Layout, app: &AppName) -> LoadedApp {
+    let path = layout.record(app);
+    let (found, source, trouble) = load_kept::<AppState>(disk, &path);
+    if let Some(state) = found {
+        return LoadedApp { state, source, trouble };
+    }
+    if let Some(state) = linked(disk, layout, app) {
+        let trouble = trouble.or_else(|| Some("it is missing".to_owned()));
+        return LoadedApp { state, source: Source::Link, trouble };
+    }
+    LoadedApp { state: AppState::default(), source: Source::Absent, trouble }
+}
+
+/// Saves what is remembered of an app. When this returns it is durable; before that a power cut leaves the old state.
+pub fn save_app(disk: &dyn Disk, layout: &Layout, app: &AppName, state: &AppState) -> Result<(), RecordError> {
+    let path = layout.record(app);
+    save_kept::<AppState>(disk, &path, state).map_err(|source| RecordError::Save { path, source })
+}
+
+/// Loads what the node remembers of itself: from its file, else the previous copy, else nothing.
+pub fn load_node(disk: &dyn Disk, layout: &Layout) -> LoadedNode {
+    let (found, source, trouble) = load_kept::<NodeState>(disk, &layout.node_state());
+    LoadedNode { state: found.unwrap_or_default(), source, trouble }
+}
+
+/// Saves what the node remembers of itself; as durable as [`save_app`].
+pub fn save_node(disk: &dyn Disk, layout: &Layout, state: &NodeState) -> Result<(), RecordError> {
+    let path = layout.node_state();
+    save_kept::<NodeState>(disk, &path, state).map_err(|source| RecordError::Save { path, source })
+}
+
+/// The apps that have a directory on this node, sorted.
+pub fn apps(disk: &dyn Disk, layout: &Layout) -> Vec<AppName> {
+    let names = disk.list(&layout.apps()).unwrap_or_default();
+    names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
+/// Makes the `current` link name `release`, or removes it. Durable on return, and repeatable.
+pub fn set_current(
+    disk: &dyn Disk,
+    layout: &Layout,
+    app: &AppName,
+    release: Option<&ReleaseId>,
+) -> Result<(), RecordError> {
+    let link = layout.current(app);
+    let done = match release {
+        None => disk::remove(disk, &link),
+        Some(release) => {
+            disk::make_dir(disk, &layout.app(app), DIR_MODE).and_then(|()| point(disk, &link, &link_target(release)))
+        }
+    };
+    done.map_err(|source| RecordError::Point { link, source })
+}
+
+/// What the `current` link names, sealed or not; `None` if there is no link or it names no release.
+pub fn current_link(disk: &dyn Disk, layout: &Layout, app: &AppName) -> Option<ReleaseId> {
+    let target = disk.read_link(&layout.current(app)).ok()?;
+    let release = target.file_name()?.to_str()?.parse().ok()?;
+    (target == link_target(&release)).then_some(release)
+}
+
+fn link_target(release: &ReleaseId) -> PathBuf {
+    Path::new("releases").join(release.to_string())
+}
+
+/// A link that says so already is only synced: whoever moved it may have died before that.
+fn point(disk: &dyn Disk, link: &Path, target: &Path) -> io::Result<()> {
+    if disk.read_link(link).is_ok_and(|found| found == target) {
+        return link.parent().map_or(Ok(()), |dir| disk.sync_dir(dir));
+    }
+    disk::replace_link(disk, link, target)
+}
+
+/// The state that the `current` link tells, if the release that it names is sealed.
+fn linked(disk: &dyn Disk, layout: &Layout, app: &AppName) -> Option<AppState> {
+    let release = current_link(disk, layout, app)?;
+    let seal = disk.read(&layout.seal(app, &release), limits::MANIFEST_BYTES_MAX).ok()?;
+    let manifest = Manifest::parse(&seal).ok().filter(|_| digest(&seal) == release.0)?;
+    Some(AppState::from_link(release, manifest.version))
+}
+
+/// SHA-256 (FIPS 180-4).
+fn digest(bytes: &[u8]) -> Digest {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    Digest(digest)
+}
+
+/// Where the copy of the state before the last save is: `NAME.previous`.
+pub(crate) fn previous(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".previous");
+    path.with_file_name(name)
+}
+
+/// A state that says which format it is in.
+trait Formatted: Serialize + DeserializeOwned {
+    fn format(&self) -> u32;
+}
+
+impl Formatted for AppState {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Formatted for NodeState {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+/// Saves `state` and keeps what the file held as the previous copy.
+///
+/// The previous copy is a second name of the old file, so that nothing is written twice. A file that is damaged is not kept:
+/// it would push out the good copy that the state was loaded from.
+fn save_kept<T: Formatted>(disk: &dyn Disk, path: &Path, state: &T) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        disk::make_dir(disk, dir, DIR_MODE)?;
+    }
+    disk::prepare(disk, path, &encode(state)?, FILE_MODE)?;
+    if read_state::<T>(disk, path).is_ok() {
+        let kept = previous(path);
+        match disk.remove_file(&kept) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => disk.hard_link(path, &kept)?,
+        }
+    }
+    disk::put_in_place(disk, path)
+}
+
+/// Loads from the file, else from its previous copy; says what was wrong with the file.
+fn load_kept<T: Formatted>(disk: &dyn Disk, path: &Path) -> (Option<T>, Source, Option<String>) {
+    let trouble = match read_state(disk, path) {
+        Ok(state) => return (Some(state), Source::Primary, None),
+        Err(error) => error,
+    };
+    match read_state(disk, &previous(path)) {
+        Ok(state) => (Some(state), Source::Previous, Some(trouble.to_string())),
+        Err(kept) => {
+            let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            let never = missing(&trouble) && missing(&kept);
+            (None, Source::Absent, (!never).then(|| trouble.to_string()))
+        }
+    }
+}
+
+/// Reads one copy; every way in which it can be wrong is an error.
+fn read_state<T: Formatted>(disk: &dyn Disk, path: &Path) -> io::Result<T> {
+    let bytes = disk.read(path, RECORD_BYTES_MAX)?;
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+    if !is_whole(&bytes) {
+        return Err(invalid("its checksum is wrong".to_owned()));
+    }
+    let state: T = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+    match state.format() {
+        FORMAT => Ok(state),
+        other => Err(invalid(format!("its format is {other}, and this version knows {FORMAT}"))),
+    }
+}
+
+const SUM_BEGIN: &str = "{\n  \"sha256\": \"";
+const SUM_END: &str = "\",\n";
+
+/// Pretty JSON whose first member is the SHA-256 of everything after that member's line.
+fn encode<T: Serialize>(state: &T) -> io::Result<Vec<u8>> {
+    let text = serde_json::to_string_pretty(state)?;
+    let rest = text.strip_prefix("{\n").unwrap_or(&text);
+    let sum = digest(rest.as_bytes());
+    Ok(format!("{SUM_BEGIN}{sum}{SUM_END}{rest}").into_bytes())
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(after) = bytes.strip_prefix(SUM_BEGIN.as_bytes()) else { return false };
+    let Some((sum, after)) = after.split_at_checked(64) else { return false };
+    let Some(rest) = after.strip_prefix(SUM_END.as_bytes()) else { return false };
+    digest(rest).to_string().as_bytes() == sum
+}
