@@ -1,0 +1,217 @@
+//! What time it is, on boards that have no clock of their own.
+//!
+//! Some times are certain to have passed: when the program was built, when the newest trusted metadata was signed, what was
+//! saved before the last power cut. The latest of them, plus the time that this process has counted since, is the *floor*;
+//! the node's clock is used only above it. Durations never come from here: those are monotonic ([`std::time::Instant`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use orangery_wire::UnixTime;
+use orangery_wire::messages::ClockState;
+
+/// systemd-timesyncd and systemd-time-wait-sync make this file once the clock is right.
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+
+/// The coordinator's clock and the node's may differ by so much without being news, in seconds.
+const SKEW_SECS: u64 = 10;
+
+/// The node's idea of the time. Shared by all of the agent; every call may be repeated and none fails.
+#[derive(Debug)]
+pub struct Clock {
+    synchronized: PathBuf,
+    certain: Mutex<Certain>,
+}
+
+/// What this run knows of the time, apart from the node's clock.
+#[derive(Debug, Clone, Copy)]
+struct Certain {
+    floor: UnixTime,
+    floor_at: Instant,
+    /// The latest time that was given out.
+    told: UnixTime,
+}
+
+impl Certain {
+    fn new(floor: UnixTime, now: Instant) -> Self {
+        Self { floor: floor.max(build_time()), floor_at: now, told: 0 }
+    }
+
+    /// The earliest that it can be.
+    fn floor(&self, now: Instant) -> UnixTime {
+        self.floor.saturating_add(now.saturating_duration_since(self.floor_at).as_secs())
+    }
+
+    fn raise(&mut self, floor: UnixTime, now: Instant) {
+        if floor > self.floor(now) {
+            self.floor = floor;
+            self.floor_at = now;
+        }
+    }
+
+    /// The time to believe. It goes back only when a synchronised clock says so: else one wrong hour would keep every
+    /// certificate expired until the agent is restarted.
+    fn tell(&mut self, system: UnixTime, synced: bool, now: Instant) -> UnixTime {
+        let least = if synced { 0 } else { self.told };
+        self.told = system.max(self.floor(now)).max(least);
+        self.told
+    }
+
+    fn state(&self, system: UnixTime, synced: bool, now: Instant) -> ClockState {
+        if system.saturating_add(SKEW_SECS) < self.floor(now) {
+            ClockState::BehindFloor
+        } else if synced {
+            ClockState::Synced
+        } else {
+            ClockState::Unsynced
+        }
+    }
+}
+
+impl Clock {
+    /// A clock that is never before `floor` (Unix time, what [`Clock::floor_to_save`] gave in an earlier run) nor before the
+    /// program was built.
+    pub fn new(floor: UnixTime) -> Arc<Self> {
+        Self::with_marker(floor, Path::new(SYNCHRONIZED))
+    }
+
+    fn with_marker(floor: UnixTime, synchronized: &Path) -> Arc<Self> {
+        let certain = Mutex::new(Certain::new(floor, Instant::now()));
+        Arc::new(Self { synchronized: synchronized.to_owned(), certain })
+    }
+
+    /// Seconds since 1970 by the node's clock, but not before the floor, and not before what this run gave out earlier
+    /// unless the clock was synchronised since.
+    pub fn now(&self) -> UnixTime {
+        let synced = self.synced();
+        self.with(|certain| certain.tell(system_time(), synced, Instant::now()))
+    }
+
+    /// How far the node's clock can be believed. Time daemons other than systemd's count as [`ClockState::Unsynced`]
+    /// unless systemd-time-wait-sync watches over them.
+    pub fn state(&self) -> ClockState {
+        let synced = self.synced();
+        self.with(|certain| certain.state(system_time(), synced, Instant::now()))
+    }
+
+    /// A signature that was just verified was made at `signed_at`: it cannot be earlier now.
+    pub fn note_trusted(&self, signed_at: UnixTime) {
+        self.with(|certain| certain.raise(signed_at, Instant::now()));
+    }
+
+    /// The floor for the next run. A clock that nobody vouches for adds nothing to it, only the seconds counted by this
+    /// run: were it years ahead, certificates would seem expired for ever.
+    pub fn floor_to_save(&self) -> UnixTime {
+        let synced = self.synced();
+        let floor = self.with(|certain| certain.floor(Instant::now()));
+        if synced { floor.max(system_time()) } else { floor }
+    }
+
+    fn synced(&self) -> bool {
+        self.synchronized.exists()
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Certain) -> T) -> T {
+        // A panic elsewhere cannot leave three numbers half changed.
+        f(&mut self.certain.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl rustls::time_provider::TimeProvider for Clock {
+    /// So that TLS calls a certificate expired, or not yet valid, by this clock.
+    fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
+        Some(rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.now())))
+    }
+}
+
+/// When this program was built, as Unix time: the lowest floor.
+pub fn build_time() -> UnixTime {
+    env!("ORANGERY_BUILD_TIME").parse().unwrap_or(0)
+}
+
+fn system_time() -> UnixTime {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn certain(floor_after_build: u64) -> (Certain, UnixTime, Instant) {
+        let now = Instant::now();
+        let floor = build_time() + floor_after_build;
+        (Certain::new(floor, now), floor, now)
+    }
+
+    #[test]
+    fn no_time_is_before_the_build() {
+        assert!(build_time() > 1_700_000_000);
+        let mut certain = Certain::new(0, Instant::now());
+        assert_eq!(certain.tell(0, false, certain.floor_at), build_time());
+    }
+
+    #[test]
+    fn a_clock_behind_the_floor_is_not_used_but_time_goes_on() {
+        let (mut certain, floor, start) = certain(DAY);
+        let later = start + Duration::from_secs(90);
+        assert_eq!(certain.tell(0, false, start), floor);
+        assert_eq!(certain.tell(90, false, later), floor + 90);
+        assert_eq!(certain.state(90, true, later), ClockState::BehindFloor);
+    }
+
+    #[test]
+    fn a_clock_ahead_of_the_floor_is_used() {
+        let (mut certain, floor, now) = certain(0);
+        assert_eq!(certain.tell(floor + DAY, false, now), floor + DAY);
+        assert_eq!(certain.state(floor + DAY, false, now), ClockState::Unsynced);
+        assert_eq!(certain.state(floor + DAY, true, now), ClockState::Synced);
+    }
+
+    #[test]
+    fn time_goes_back_only_when_a_synchronised_clock_says_so() {
+        let (mut certain, floor, now) = certain(0);
+        certain.tell(floor + DAY, false, now);
+        assert_eq!(certain.tell(floor + 5, false, now), floor + DAY);
+        assert_eq!(certain.tell(floor + 5, true, now), floor + 5);
+        assert_eq!(certain.tell(0, true, now), floor, "but never below the floor");
+    }
+
+    #[test]
+    fn a_small_skew_against_the_signer_is_no_news() {
+        let (certain, floor, now) = certain(0);
+        assert_eq!(certain.state(floor - SKEW_SECS, true, now), ClockState::Synced);
+        assert_eq!(certain.state(floor - SKEW_SECS - 1, true, now), ClockState::BehindFloor);
+    }
+
+    #[test]
+    fn a_signature_raises_the_floor_and_never_lowers_it() {
+        let far = system_time() + 10 * DAY;
+        let clock = Clock::with_marker(0, Path::new("/nonexistent"));
+        clock.note_trusted(far);
+        clock.note_trusted(far - DAY);
+        assert!((far..far + 60).contains(&clock.now()), "{}", clock.now());
+        assert!((far..far + 60).contains(&clock.floor_to_save()));
+        assert_eq!(clock.state(), ClockState::BehindFloor);
+    }
+
+    #[test]
+    fn only_a_synchronised_clock_is_saved() {
+        let marker = tempfile::NamedTempFile::new().unwrap();
+        let before = system_time();
+        assert!(Clock::with_marker(0, marker.path()).floor_to_save() >= before);
+        let unsynced = Clock::with_marker(0, Path::new("/nonexistent"));
+        assert!((build_time()..build_time() + 60).contains(&unsynced.floor_to_save()));
+        assert!(unsynced.now() >= before);
+    }
+
+    #[test]
+    fn tls_uses_this_clock() {
+        use rustls::time_provider::TimeProvider;
+        let far = system_time() + 10 * DAY;
+        let clock = Clock::with_marker(far, Path::new("/nonexistent"));
+        assert!(clock.current_time().unwrap().as_secs() >= far);
+    }
+}
