@@ -1,0 +1,28 @@
+# Recipes are short; what is longer is a test or a program. `just` alone lists them.
+
+_default:
+    @just --list
+
+# the demo, which checks itself and ends
+demo:
+    cargo run --release --bin orangery -- demo --once
+
+# what every change must pass, without what needs root
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# the exhaustive and kill tests at full length
+test-long:
+    cargo test --release --workspace -- --ignored --nocapture long_
+
+# the systemd runner under a booted systemd; needs root
+test-nspawn:
+    cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture
+
+# size and speed, side by side with their floors
+bench:
+    cargo build --profile dist -p orangery-agent -p orangery -p orangery-greeter
+    cargo run --profile dist -p orangery-tests --bin bench
