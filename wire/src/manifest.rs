@@ -421,6 +421,18 @@ impl Run {
 }
 
 impl Probe {
+    /// A probe of `check` with the times and counts that a manifest without them has.
+    pub fn new(check: Check) -> Self {
+        Self {
+            check,
+            interval_ms: default_interval(),
+            timeout_ms: default_timeout(),
+            start_delay_ms: 0,
+            successes: default_successes(),
+            failures: default_failures(),
+        }
+    }
+
     fn validate(&self, field: &str) -> Result<(), InvalidManifest> {
         let longest_ms = self.interval_ms.max(self.timeout_ms).max(self.start_delay_ms);
         ensure(longest_ms <= limits::SECONDS_MAX * 1_000, field, || "names a time longer than a day".into())?;
