@@ -30,6 +30,9 @@ pub const CA_DAYS: u64 = 20 * 365;
 /// Largest certificate signing request that is read, in bytes; a real one has about 500.
 pub const CSR_BYTES_MAX: usize = 8 * 1024;
 
+/// What every server certificate names besides the names that were asked for.
+pub const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
 const DAY_SECS: u64 = 86_400;
 /// 2020-01-01T00:00:00Z.
 const NOT_BEFORE: i64 = 1_577_836_800;
@@ -179,11 +182,16 @@ impl Ca {
         fingerprint(&self.certificate)
     }
 
-    /// Makes a key and certificate for the coordinator's servers. `names` are host names or IP addresses.
+    /// Makes a key and certificate for the coordinator's servers. `names` are host names or IP addresses; this machine's
+    /// own ([`LOOPBACK`]) are always among them, because the coordinator is a client of its own broker.
     pub fn issue_server(&self, names: &[String], now: UnixTime) -> Result<IssuedWithKey, CaError> {
         let name = "orangery server";
+        let mut all = names.to_vec();
+        all.extend(LOOPBACK.map(str::to_owned));
+        all.sort();
+        all.dedup();
         let mut params = params(name, now, OWN_DAYS)?;
-        let parsed = CertificateParams::new(names).map_err(|source| issue(names.join(", "), source))?;
+        let parsed = CertificateParams::new(all).map_err(|source| issue(names.join(", "), source))?;
         params.subject_alt_names = parsed.subject_alt_names;
         self.issue_with_key(name, params, ExtendedKeyUsagePurpose::ServerAuth)
     }

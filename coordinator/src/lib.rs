@@ -2,4 +2,7 @@
 
 pub mod ca;
 pub mod config;
+pub mod link;
 pub mod nearest;
+pub mod release;
+pub mod tls;

@@ -122,7 +122,7 @@ fn the_server_is_named_by_host_names_and_addresses() {
     let server = ca.issue_server(&names, NOW).unwrap();
     let der = CertificateDer::from_pem_slice(server.certificate.pem.as_bytes()).unwrap();
     let (_, parsed) = X509Certificate::from_der(&der).unwrap();
-    assert_eq!(parsed.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 2);
+    assert_eq!(parsed.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 2 + LOOPBACK.len());
     let usage = parsed.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.server_auth && !usage.client_auth, "a server's certificate is nobody's client");
     assert!(!format!("{server:?}").contains("PRIVATE"), "keys are not printed");
