@@ -1,0 +1,232 @@
+//! What each role says (TUF 4.3 to 4.6).
+
+use std::collections::BTreeMap;
+
+use orangery_wire::Digest;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Role;
+use super::envelope::Content;
+use crate::hash::{Hashes, Print};
+use crate::key::PublicKey;
+
+/// The keys of one role, and how many of them must sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleKeys {
+    /// By id. Keys of an unknown kind, or with a wrong id, are left out: they cannot sign anything.
+    pub keys: BTreeMap<String, PublicKey>,
+    /// All ids, known or not.
+    pub ids: Vec<String>,
+    pub threshold: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the root names the keys of the role \"root\" too")]
+pub struct Root {
+    pub consistent_snapshot: bool,
+    pub root: RoleKeys,
+    pub timestamp: RoleKeys,
+    pub snapshot: RoleKeys,
+    pub targets: RoleKeys,
+}
+
+#[derive(Deserialize)]
+pub struct RawRoot {
+    #[serde(default)]
+    consistent_snapshot: bool,
+    keys: BTreeMap<String, Value>,
+    roles: RawRoles,
+}
+
+#[derive(Deserialize)]
+struct RawRoles {
+    root: RawRoleKeys,
+    timestamp: RawRoleKeys,
+    snapshot: RawRoleKeys,
+    targets: RawRoleKeys,
+}
+
+#[derive(Deserialize)]
+struct RawRoleKeys {
+    keyids: Vec<String>,
+    threshold: usize,
+}
+
+impl RawRoleKeys {
+    fn with(self, keys: &BTreeMap<String, PublicKey>) -> Result<RoleKeys, String> {
+        if self.threshold == 0 {
+            return Err("a role has the threshold 0; at least 1 is needed".to_owned());
+        }
+        // The map lists each id once, however often the role does.
+        let own = self.keyids.iter().filter_map(|id| keys.get(id).map(|key| (id.clone(), *key))).collect();
+        Ok(RoleKeys { keys: own, ids: self.keyids, threshold: self.threshold })
+    }
+}
+
+impl Content for Root {
+    const ROLE: Role = Role::Root;
+    type Raw = RawRoot;
+
+    fn from_raw(raw: RawRoot) -> Result<Self, String> {
+        let keys: BTreeMap<String, PublicKey> =
+            raw.keys.iter().filter_map(|(id, key)| Some((id.clone(), PublicKey::from_value(id, key)?))).collect();
+        Ok(Self {
+            consistent_snapshot: raw.consistent_snapshot,
+            root: raw.roles.root.with(&keys)?,
+            timestamp: raw.roles.timestamp.with(&keys)?,
+            snapshot: raw.roles.snapshot.with(&keys)?,
+            targets: raw.roles.targets.with(&keys)?,
+        })
+    }
+}
+
+impl Root {
+    pub fn keys_of(&self, role: Role) -> &RoleKeys {
+        match role {
+            Role::Root => &self.root,
+            Role::Timestamp => &self.timestamp,
+            Role::Snapshot => &self.snapshot,
+            Role::Targets => &self.targets,
+        }
+    }
+}
+
+/// A metadata file as another one describes it (METAFILES of TUF 4.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metafile {
+    pub version: u64,
+    pub length: Option<u64>,
+    pub hashes: Option<Hashes>,
+}
+
+#[derive(Deserialize)]
+struct RawMetafile {
+    version: u64,
+    length: Option<u64>,
+    hashes: Option<BTreeMap<String, String>>,
+}
+
+impl Metafile {
+    fn from_raw(raw: RawMetafile, file: &str) -> Result<Self, String> {
+        if raw.version == 0 {
+            return Err(format!("the version of {file:?} is 0; versions begin with 1"));
+        }
+        let hashes = raw.hashes.map(|listed| Hashes::from_text(&listed).ok_or(())).transpose();
+        let hashes = hashes.map_err(|()| format!("the hashes of {file:?} are empty or malformed"))?;
+        Ok(Self { version: raw.version, length: raw.length, hashes })
+    }
+
+    /// Whether a file with this print is the one described, as far as length and hashes say.
+    pub fn fits(&self, print: &Print) -> bool {
+        print.fits(self.length, self.hashes.as_ref())
+    }
+}
+
+#[derive(Deserialize)]
+pub struct RawMeta {
+    meta: BTreeMap<String, RawMetafile>,
+}
+
+impl RawMeta {
+    fn files(self) -> Result<BTreeMap<String, Metafile>, String> {
+        self.meta.into_iter().map(|(file, raw)| Metafile::from_raw(raw, &file).map(|meta| (file, meta))).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timestamp {
+    pub snapshot: Metafile,
+}
+
+impl Content for Timestamp {
+    const ROLE: Role = Role::Timestamp;
+    type Raw = RawMeta;
+
+    fn from_raw(raw: RawMeta) -> Result<Self, String> {
+        let snapshot = raw.files()?.remove("snapshot.json").ok_or("it does not list snapshot.json")?;
+        Ok(Self { snapshot })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub targets: Metafile,
+    /// All files, `targets.json` among them; those of delegated roles count in the check for rollback.
+    pub files: BTreeMap<String, Metafile>,
+}
+
+impl Content for Snapshot {
+    const ROLE: Role = Role::Snapshot;
+    type Raw = RawMeta;
+
+    fn from_raw(raw: RawMeta) -> Result<Self, String> {
+        let files = raw.files()?;
+        let targets = files.get("targets.json").cloned().ok_or("it does not list targets.json")?;
+        Ok(Self { targets, files })
+    }
+}
+
+/// A file that the owner vouches for (TARGETS of TUF 4.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its length in bytes; never fetch more.
+    pub length: u64,
+    pub(crate) hashes: Hashes,
+    /// What else the owner says of it; opaque to TUF.
+    pub custom: Map<String, Value>,
+}
+
+impl Target {
+    /// Its SHA-256, if the metadata names that one.
+    pub fn sha256(&self) -> Option<Digest> {
+        self.hashes.sha256()
+    }
+
+    /// Whether `bytes` are the file: length and every hash that is known hold (TUF 5.7.3).
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == self.length && Print::of(bytes).fits(Some(self.length), Some(&self.hashes))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    pub targets: BTreeMap<String, Target>,
+    /// Whether some targets are left to other roles. Those are not searched yet; see `Refusal::UnknownTarget`.
+    pub delegated: bool,
+}
+
+#[derive(Deserialize)]
+pub struct RawTargets {
+    targets: BTreeMap<String, RawTarget>,
+    delegations: Option<RawDelegations>,
+}
+
+#[derive(Deserialize)]
+struct RawTarget {
+    length: u64,
+    hashes: BTreeMap<String, String>,
+    #[serde(default)]
+    custom: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct RawDelegations {
+    #[serde(default)]
+    roles: Vec<Value>,
+}
+
+impl Content for Targets {
+    const ROLE: Role = Role::Targets;
+    type Raw = RawTargets;
+
+    fn from_raw(raw: RawTargets) -> Result<Self, String> {
+        let mut targets = BTreeMap::new();
+        for (path, RawTarget { length, hashes, custom }) in raw.targets {
+            let hashes =
+                Hashes::from_text(&hashes).ok_or_else(|| format!("the hashes of {path:?} are empty or malformed"))?;
+            targets.insert(path, Target { length, hashes, custom });
+        }
+        Ok(Self { targets, delegated: raw.delegations.is_some_and(|delegations| !delegations.roles.is_empty()) })
+    }
+}
