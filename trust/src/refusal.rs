@@ -88,6 +88,19 @@ pub enum Refusal {
         /// The time of the check.
         now: UnixTime,
     },
+    /// Signed by a clock that is ahead of ours. Only the repository side refuses this.
+    #[error(
+        "the {role} metadata was signed at {}, which is ahead of this machine's clock ({}); set the wrong one of the two clocks and sign again",
+        time::format(*.signed_at), time::format(*.now)
+    )]
+    SignedAhead {
+        /// Whose metadata.
+        role: Role,
+        /// When it says that it was signed.
+        signed_at: UnixTime,
+        /// The time of the check.
+        now: UnixTime,
+    },
     /// The repository does not have a file that its own metadata names. It may be there later.
     #[error("the repository does not have {file}, which it must; try again later")]
     Missing {

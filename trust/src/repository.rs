@@ -47,6 +47,11 @@ pub enum BuildError {
         /// The digest that is signed.
         signed: String,
     },
+    /// The targets leave some paths to other roles, and what follows them would not.
+    #[error(
+        "the targets have delegations, which this version of orangery cannot carry on; change them with the tool that made them"
+    )]
+    Delegated,
     /// The version cannot grow any more.
     #[error("the version of the {role} metadata cannot grow any more")]
     VersionExhausted {

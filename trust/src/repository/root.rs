@@ -127,6 +127,7 @@ pub struct VerifiedRoot {
     pub expires: UnixTime,
     /// SHA-256 of its bytes.
     pub fingerprint: Digest,
+    pub(super) signed_at: Option<UnixTime>,
     pub(super) content: Root,
 }
 
@@ -145,5 +146,6 @@ impl VerifiedRoot {
 pub fn verify_root(bytes: &[u8]) -> Result<VerifiedRoot, Refusal> {
     let root = Envelope::<Root>::parse(bytes)?;
     root.verify(&root.content.root)?;
-    Ok(VerifiedRoot { version: root.version, expires: root.expires, fingerprint: sha256(bytes), content: root.content })
+    let (fingerprint, Envelope { version, expires, signed_at, content, .. }) = (sha256(bytes), root);
+    Ok(VerifiedRoot { version, expires, fingerprint, signed_at, content })
 }

@@ -6,7 +6,7 @@ use orangery_wire::{AppName, UnixTime, Version};
 use serde_json::{Map, Value, json};
 
 use super::build::{Header, sign};
-use super::root::verify_root;
+use super::root::{VerifiedRoot, verify_root};
 use super::{BuildError, SigningKey};
 use crate::hash::{Hashes, Print, sha256};
 use crate::metadata::{Envelope, Role, Target, Targets};
@@ -16,6 +16,9 @@ use crate::release::{self, Custom, Release, target_path};
 /// How long targets are valid from their signing, in seconds: one year.
 pub const TARGETS_VALID_SECS: u64 = 365 * 86_400;
 
+/// How far the clocks of owner and coordinator may be apart, in seconds: one day.
+const CLOCK_SLACK_SECS: u64 = 86_400;
+
 /// Targets that the root's keys vouch for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedTargets {
@@ -23,7 +26,9 @@ pub struct VerifiedTargets {
     pub version: u64,
     /// When they expire.
     pub expires: UnixTime,
+    signed_at: Option<UnixTime>,
     targets: BTreeMap<String, Target>,
+    delegated: bool,
     print: Print,
 }
 
@@ -36,7 +41,7 @@ impl VerifiedTargets {
         let path = target_path(app, version);
         match self.targets.get(&path) {
             Some(target) => release::read(&path, target),
-            None => Err(Refusal::UnknownTarget { path, delegated: false }),
+            None => Err(Refusal::UnknownTarget { path, delegated: self.delegated }),
         }
     }
 
@@ -61,17 +66,39 @@ impl VerifiedTargets {
     }
 }
 
-/// Reads `targets` and checks that the keys of `root`, the latest root, vouch for them and that they are valid at `now`.
+/// Reads `targets` and checks that the keys of `root`, the latest root, vouch for them, that they are valid at `now`, and
+/// that root and targets were not signed by a clock that runs ahead.
 ///
 /// # Errors
 /// [`Refusal`]
 pub fn verify_targets(root: &[u8], targets: &[u8], now: UnixTime) -> Result<VerifiedTargets, Refusal> {
     let root = verify_root(root)?;
+    let verified = vouched(&root, targets)?;
+    if verified.expires <= now {
+        return Err(Refusal::Expired { role: Role::Targets, expired_at: verified.expires, now });
+    }
+    check_clock(Role::Root, root.signed_at, now)?;
+    check_clock(Role::Targets, verified.signed_at, now)?;
+    Ok(verified)
+}
+
+fn vouched(root: &VerifiedRoot, targets: &[u8]) -> Result<VerifiedTargets, Refusal> {
     let signed = Envelope::<Targets>::parse(targets)?;
     signed.verify(&root.content.targets)?;
-    signed.check_expiry(now)?;
-    let Envelope { version, expires, content, print, .. } = signed;
-    Ok(VerifiedTargets { version, expires, targets: content.targets, print })
+    let Envelope { version, expires, signed_at, content, print, .. } = signed;
+    let Targets { targets, delegated } = content;
+    Ok(VerifiedTargets { version, expires, signed_at, targets, delegated, print })
+}
+
+/// Nodes never set their clocks back behind the time of signing (`TrustedSet::signed_at`). One laptop with a wrong clock
+/// would make all metadata look expired to the whole fleet, for as long as it was ahead: so two clocks must agree.
+fn check_clock(role: Role, signed_at: Option<UnixTime>, now: UnixTime) -> Result<(), Refusal> {
+    match signed_at {
+        Some(signed_at) if signed_at > now.saturating_add(CLOCK_SLACK_SECS) => {
+            Err(Refusal::SignedAhead { role, signed_at, now })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Targets under construction, on the owner's side.
@@ -92,9 +119,12 @@ impl TargetsContent {
     /// `root` names.
     ///
     /// # Errors
-    /// `before` cannot be trusted, or its version cannot grow.
+    /// `before` cannot be trusted, its version cannot grow, or it has delegations, which would be lost.
     pub fn next(root: &[u8], before: &[u8]) -> Result<Self, BuildError> {
-        let VerifiedTargets { version, targets, .. } = verify_targets(root, before, 0)?;
+        let VerifiedTargets { version, targets, delegated, .. } = vouched(&verify_root(root)?, before)?;
+        if delegated {
+            return Err(BuildError::Delegated);
+        }
         let version = version.checked_add(1).ok_or(BuildError::VersionExhausted { role: Role::Targets })?;
         Ok(Self { version, targets })
     }
