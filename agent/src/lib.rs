@@ -3,10 +3,10 @@
 //! [`deployment`] decides; everything else does. Read it first, then `driver`, which feeds it. ARCHITECTURE.md has the map.
 
 pub mod backoff;
-pub mod link;
 pub mod clock;
 pub mod deployment;
 pub mod disk;
 pub mod fetch;
 pub mod layout;
+pub mod link;
 pub mod record;

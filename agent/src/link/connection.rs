@@ -1,0 +1,299 @@
+//! Connects, polls one connection until it ends, and connects again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery_wire::limits::PACKET_BYTES_MAX;
+use rumqttc::mqttbytes;
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish,
+    StateError, SubAck, SubscribeReasonCode, TlsConfiguration, Transport,
+};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::outbound::CLIENT_ROOM;
+use super::{INCOMING_BYTES_MAX, LinkEvent, Shared, broker_address};
+use crate::backoff;
+
+/// The first pause, on average half of it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a PUBLISH has besides its payload: header, topic and packet id.
+const PACKET_OVERHEAD_BYTES: usize = 1024;
+
+/// Why a connection ended or was not made. Shown to people.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0:?} is not a broker's address: it must be host:port; enrol the node again")]
+    Address(String),
+    #[error("the broker did not answer within {} s", .0.as_secs_f32())]
+    ConnectTimeout(Duration),
+    #[error("the broker refused the node: {0}")]
+    Refused(&'static str),
+    #[error("the broker does not accept the node's certificate ({0:?}); if the node was revoked, enrol it again")]
+    Certificate(rustls::AlertDescription),
+    #[error("the broker does not let the node subscribe to its own topics; check its access rules")]
+    SubscriptionRefused,
+    #[error("the broker did not answer the subscription within {} s", .0.as_secs_f32())]
+    SubscriptionTimeout(Duration),
+    #[error("nothing was heard of the broker for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the broker did not answer a ping within one keepalive")]
+    NoPong,
+    #[error("the broker sent a packet of {0} bytes; at most {INCOMING_BYTES_MAX} are read")]
+    Oversized(usize),
+    #[error("the broker does not acknowledge what the node publishes")]
+    NotAcknowledged,
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the connection to the broker failed: {}", innermost(.0))]
+    Network(Box<ConnectionError>),
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Keeps the node connected until told to stop.
+pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let keepalive = shared.settings.keepalive();
+    let mut failures = 0_u32;
+    let mut logged = String::new();
+    loop {
+        let (ended, held) = connect(&shared, &mut stopped).await;
+        shared.outbound().end();
+        if *stopped.borrow() {
+            return;
+        }
+        // A connection that held for a while was a good one; one that breaks off at once counts as another failure.
+        failures = if held >= keepalive * 2 { 1 } else { failures.saturating_add(1) };
+        let first = FIRST_PAUSE.min(shared.settings.backoff_max);
+        let pause = backoff::delay(failures, first, shared.settings.backoff_max, backoff::random());
+        announce(&shared, &ended, pause, &mut logged);
+        if timeout(pause, stopped.wait_for(|stop| *stop)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Tells why there is no connection. A node may be offline for weeks: the same reason again is not worth a line in its log.
+fn announce(shared: &Shared, ended: &Ended, pause: Duration, logged: &mut String) {
+    let (reason, pause_ms) = (ended.to_string(), pause.as_millis());
+    if *logged == reason {
+        tracing::debug!(node = %shared.settings.node, reason, pause_ms, "still not connected; will try again");
+    } else {
+        tracing::warn!(node = %shared.settings.node, reason, pause_ms, "not connected; will try again");
+        logged.clone_from(&reason);
+    }
+    if matches!(ended, Ended::Certificate(_)) {
+        (shared.tell)(LinkEvent::CertificateRefused);
+    }
+    (shared.tell)(LinkEvent::Down { reason });
+}
+
+/// Makes one connection with a client of its own and returns when it is over, with how long it held.
+async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>) -> (Ended, Duration) {
+    let failed = |ended| (ended, Duration::ZERO);
+    let Some(options) = options(shared) else { return failed(Ended::Address(shared.settings.mqtt.clone())) };
+    let patience = shared.settings.connect_timeout;
+    let (client, mut polled) = AsyncClient::new(options, usize::from(CLIENT_ROOM));
+    // The library counts in seconds; ours is the one that ends an attempt.
+    polled.network_options.set_connection_timeout(patience.as_secs().saturating_add(1));
+    let answer = tokio::select! {
+        answer = timeout(patience, polled.poll()) => answer,
+        _ = stopped.wait_for(|stop| *stop) => return failed(Ended::Stopped),
+    };
+    match answer {
+        Err(_) => failed(Ended::ConnectTimeout(patience)),
+        Ok(Err(error)) => failed(Ended::from(error)),
+        Ok(Ok(_)) => {
+            shared.outbound().begin(client);
+            let begun = Instant::now();
+            let ended = Connection { shared, polled, heard: begun, subscribed: false }.serve().await;
+            (ended, begun.elapsed())
+        }
+    }
+}
+
+fn options(shared: &Shared) -> Option<MqttOptions> {
+    let settings = &shared.settings;
+    let (host, port) = broker_address(&settings.mqtt)?;
+    let mut options = MqttOptions::new(settings.node.as_str(), host, port);
+    options
+        .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(&settings.tls))))
+        .set_keep_alive(settings.keepalive())
+        .set_clean_session(true)
+        .set_inflight(CLIENT_ROOM)
+        .set_max_packet_size(INCOMING_BYTES_MAX, PACKET_BYTES_MAX + PACKET_OVERHEAD_BYTES)
+        .set_last_will(shared.outbound().will());
+    Some(options)
+}
+
+/// A connection that the broker has accepted.
+struct Connection<'a> {
+    shared: &'a Shared,
+    polled: EventLoop,
+    /// When anything last came in.
+    heard: Instant,
+    subscribed: bool,
+}
+
+impl Connection<'_> {
+    /// Polls until the connection is over. [`EventLoop::poll`] must not be cut off and called again, so nothing else is
+    /// awaited here, and a deadline that passes is the end.
+    async fn serve(mut self) -> Ended {
+        let begun = self.heard;
+        loop {
+            let (deadline, verdict) = self.deadline(begun);
+            let event = match timeout_at(deadline, self.polled.poll()).await {
+                Err(_) => return verdict,
+                Ok(Err(error)) => return self.last_events(error),
+                Ok(Ok(event)) => event,
+            };
+            if let Err(ended) = self.take(event) {
+                return ended;
+            }
+            if self.shared.outbound().gave_up_waiting(self.shared.settings.resend_after) {
+                (self.shared.tell)(LinkEvent::Resend);
+            }
+            self.shared.outbound().speak();
+        }
+    }
+
+    /// The watchdog. The library has one of its own, but it sleeps while the library waits to write.
+    fn deadline(&self, begun: Instant) -> (Instant, Ended) {
+        let silence = self.shared.settings.keepalive() * 3;
+        let patience = self.shared.settings.connect_timeout;
+        let (silent_at, overdue_at) = (self.heard + silence, begun + patience);
+        if self.subscribed || silent_at < overdue_at {
+            (silent_at, Ended::Silent(silence))
+        } else {
+            (overdue_at, Ended::SubscriptionTimeout(patience))
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Ended> {
+        match event {
+            Event::Outgoing(Outgoing::Disconnect) => return Err(Ended::Stopped),
+            Event::Outgoing(_) => return Ok(()),
+            Event::Incoming(packet) => {
+                self.heard = Instant::now();
+                match packet {
+                    Packet::Publish(publish) => self.received(publish),
+                    Packet::SubAck(answer) => self.subscription_answered(&answer)?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What came in the same read as the packet that broke the connection still counts; otherwise one broken retained
+    /// message could keep back a good one at every connect.
+    fn last_events(mut self, error: ConnectionError) -> Ended {
+        while let Some(event) = self.polled.state.events.pop_front() {
+            if let Err(ended) = self.take(event) {
+                return ended;
+            }
+        }
+        Ended::from(error)
+    }
+
+    /// There is one SUBSCRIBE in a connection, so any SUBACK answers it, whatever its packet id.
+    fn subscription_answered(&mut self, answer: &SubAck) -> Result<(), Ended> {
+        let agreed = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+        if answer.return_codes.len() != 2 || !answer.return_codes.iter().all(agreed) {
+            return Err(Ended::SubscriptionRefused);
+        }
+        self.subscribed = true;
+        self.shared.outbound().subscribed();
+        (self.shared.tell)(LinkEvent::Up);
+        Ok(())
+    }
+
+    fn received(&self, publish: Publish) {
+        let (desired, acked) = {
+            let outbound = self.shared.outbound();
+            (publish.topic == outbound.topics.desired, publish.topic == outbound.topics.acked)
+        };
+        let payload = Vec::from(publish.payload);
+        match (desired, acked) {
+            (true, _) => (self.shared.tell)(LinkEvent::Desired(payload)),
+            (_, true) => (self.shared.tell)(LinkEvent::Acked(payload)),
+            _ => tracing::warn!("dropped a message on a topic that was not subscribed to"),
+        }
+    }
+}
+
+impl From<ConnectionError> for Ended {
+    fn from(error: ConnectionError) -> Self {
+        use mqttbytes::Error::PayloadSizeLimitExceeded;
+        match error {
+            ConnectionError::ConnectionRefused(code) => Self::Refused(refusal(code)),
+            ConnectionError::MqttState(StateError::Deserialization(PayloadSizeLimitExceeded(size))) => {
+                Self::Oversized(size)
+            }
+            ConnectionError::MqttState(StateError::CollisionTimeout) => Self::NotAcknowledged,
+            ConnectionError::MqttState(StateError::AwaitPingResp) => Self::NoPong,
+            ConnectionError::MqttState(StateError::ConnectionAborted) => Self::Closed,
+            other => match alert(&other) {
+                Some(alert) if is_about_certificate(alert) => Self::Certificate(alert),
+                _ => Self::Network(Box::new(other)),
+            },
+        }
+    }
+}
+
+/// The library repeats each cause in the error above it; the last one says it all.
+fn innermost(error: &ConnectionError) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+/// MQTT 3.1.1 section 3.2.2.3.
+fn refusal(code: ConnectReturnCode) -> &'static str {
+    match code {
+        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
+        ConnectReturnCode::BadClientId => "its name is not accepted",
+        ConnectReturnCode::ServiceUnavailable => "the broker is not available",
+        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
+            "it is not authorised; if it was revoked, enrol it again"
+        }
+        ConnectReturnCode::Success => "no reason given",
+    }
+}
+
+/// The alert by which the other side ended TLS, if it did. In TLS 1.3 a server judges the client's certificate after the
+/// client thinks the handshake done, so it may come with the first read (RFC 8446 section 4.4.2.4).
+fn alert(error: &ConnectionError) -> Option<rustls::AlertDescription> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let tls = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            return Some(*alert);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// RFC 8446 section 6.2. A certificate of an authority of the same name but another key is a failed signature.
+fn is_about_certificate(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+    )
+}
