@@ -1,5 +1,7 @@
 //! Downloads over real TLS from an origin that cuts, stalls, lies and gets it wrong.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
 mod origin;
 
 use std::fs;
@@ -24,7 +26,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self::with_file((0..SIZE).map(|n| (n * n >> 7) as u8).collect()).await
+        Self::with_file((0..SIZE).map(|n| ((n * n) >> 7).to_le_bytes()[0]).collect()).await
     }
 
     async fn with_file(file: Vec<u8>) -> Self {
@@ -287,7 +289,8 @@ async fn no_redirect_is_followed() {
     let world = World::new().await;
     let elsewhere = Origin::start(&world.authority).await;
     elsewhere.put(PATH, world.file.clone());
-    for to in [format!("{}{PATH}", elsewhere.url), format!("{}{PATH}?", world.origin.url), "file:///etc/passwd".into()] {
+    for to in [format!("{}{PATH}", elsewhere.url), format!("{}{PATH}?", world.origin.url), "file:///etc/passwd".into()]
+    {
         world.origin.play([Trick::Redirect(to.clone()), Trick::Redirect(to)]);
         let error = world.download().await.unwrap_err();
         assert!(matches!(error, FetchError::Redirected { status: 302, .. }), "{error}");
@@ -326,7 +329,7 @@ async fn a_link_in_place_of_the_part_is_not_followed() {
 async fn two_downloads_into_one_part_do_not_mix() {
     let world = World::new().await;
     world.origin.play([Trick::StallAfter(700_000)]);
-    let patient = Patience { stall: Duration::from_secs(60), ..without_resumes() };
+    let patient = Patience { stall: Duration::from_mins(1), ..without_resumes() };
     let mut first = Box::pin(world.download_with(patient));
     // The first holds the part as soon as it has asked.
     while world.origin.seen().is_empty() {

@@ -173,10 +173,10 @@ impl Download<'_> {
         while let Some(piece) = body.next().await? {
             if self.sink.len() + piece.len() as u64 > self.size_bytes {
                 let url = url.to_string();
-                return Err(match all {
-                    true => FetchError::TooLong { url, bytes_max: self.size_bytes },
-                    false => FetchError::Range { url, got: "more bytes than it announced".to_owned() },
-                });
+                if all {
+                    return Err(FetchError::TooLong { url, bytes_max: self.size_bytes });
+                }
+                return Err(FetchError::Range { url, got: "more bytes than it announced".to_owned() });
             }
             self.sink.push(piece).await?;
         }

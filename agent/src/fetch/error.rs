@@ -6,6 +6,8 @@ use std::time::Duration;
 use orangery_wire::Digest;
 use orangery_wire::messages::RefusalCode;
 
+use crate::errors::disk_code;
+
 /// Why something was not fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -164,15 +166,7 @@ impl FetchError {
             | Self::Busy { .. } => None,
             Self::Address { .. } | Self::Missing { .. } => Some(RefusalCode::NotFound),
             Self::TooLong { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. } => Some(RefusalCode::Unverified),
-            Self::Part { source, .. } => Some(disk_refusal(source)),
+            Self::Part { source, .. } => Some(disk_code(source)),
         }
-    }
-}
-
-/// The code for a disk that did not do as asked.
-pub(crate) fn disk_refusal(error: &std::io::Error) -> RefusalCode {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => RefusalCode::NoSpace,
-        _ => RefusalCode::DiskFailed,
     }
 }

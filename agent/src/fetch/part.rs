@@ -28,7 +28,7 @@ struct Part {
 
 impl Part {
     /// Opens or creates the part and hashes what is in it. One that is longer than `size_bytes` is emptied.
-    fn open(path: &Path, size_bytes: u64) -> io::Result<Self> {
+    fn open(path: &Path, size_bytes: u64) -> io::Result<Box<Self>> {
         let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
         let file = OpenOptions::new()
             .read(true)
@@ -40,7 +40,7 @@ impl Part {
             .open(path)?;
         // Held until the file is closed, wherever it is passed on to: two writers would spoil each other's work.
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        let mut part = Self { file, hash: Context::new(&SHA256), len: 0 };
+        let mut part = Box::new(Self { file, hash: Context::new(&SHA256), len: 0 });
         if part.file.metadata()?.len() > size_bytes {
             part.empty()?;
         }
@@ -80,8 +80,8 @@ impl Part {
 }
 
 enum Writer {
-    Idle(Part),
-    Busy(JoinHandle<io::Result<Part>>),
+    Idle(Box<Part>),
+    Busy(JoinHandle<io::Result<Box<Part>>>),
     Failed,
 }
 
@@ -168,7 +168,7 @@ impl Sink {
         Ok(())
     }
 
-    async fn part(&mut self) -> Result<Part, FetchError> {
+    async fn part(&mut self) -> Result<Box<Part>, FetchError> {
         let part = match std::mem::replace(&mut self.writer, Writer::Failed) {
             Writer::Idle(part) => Ok(part),
             Writer::Busy(writing) => writing.await.map_err(io::Error::other).flatten(),

@@ -2,6 +2,7 @@
 //! it is told to misbehave.
 
 #![allow(dead_code, reason = "each test program uses its part of it")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "it is a part of tests")]
 
 mod body;
 mod tls;
@@ -147,7 +148,8 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<Mutex<S
 }
 
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Script>, Infallible> {
-    let header = |name| request.headers().get(name).map(|v: &hyper::header::HeaderValue| v.to_str().unwrap().to_owned());
+    let header =
+        |name| request.headers().get(name).map(|v: &hyper::header::HeaderValue| v.to_str().unwrap().to_owned());
     let seen = Seen { path: request.uri().path().to_owned(), range: header(RANGE), if_range: header(IF_RANGE) };
     let (file, trick) = {
         let mut state = state.lock().unwrap();
