@@ -10,5 +10,7 @@ pub mod errors;
 pub mod fetch;
 pub mod layout;
 pub mod link;
+pub mod outbox;
 pub mod record;
+pub mod store;
 pub mod unpack;

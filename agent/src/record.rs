@@ -48,12 +48,8 @@ pub struct NodeState {
     pub generation: Generation,
     /// The newest time that was certain.
     pub time_floor: UnixTime,
-    /// How often the agent found a boot id that it did not know.
-    pub boots: u64,
-    /// Number of the last report that may have been sent.
-    pub report_sequence: u64,
-    /// The kernel's boot id when this was saved.
-    pub boot_id: String,
+    /// How often the agent was started.
+    pub starts: u64,
 }
 
 /// Where a state was found.
@@ -75,17 +71,6 @@ pub struct LoadedApp {
     /// The state.
     pub state: AppState,
     /// Where it was found.
-    pub source: Source,
-    /// What was wrong with the file, unless it was used or was never there.
-    pub trouble: Option<String>,
-}
-
-/// The node's state as found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedNode {
-    /// The state.
-    pub state: NodeState,
-    /// Where it was found; never [`Source::Link`].
     pub source: Source,
     /// What was wrong with the file, unless it was used or was never there.
     pub trouble: Option<String>,
@@ -120,7 +105,7 @@ impl Default for AppState {
 
 impl Default for NodeState {
     fn default() -> Self {
-        Self { format: FORMAT, generation: 0, time_floor: 0, boots: 0, report_sequence: 0, boot_id: String::new() }
+        Self { format: FORMAT, generation: 0, time_floor: 0, starts: 0 }
     }
 }
 
@@ -179,10 +164,17 @@ pub fn save_app(disk: &dyn Disk, layout: &Layout, app: &AppName, state: &AppStat
     save_kept::<AppState>(disk, &path, state).map_err(|source| RecordError::Save { path, source })
 }
 
-/// Loads what the node remembers of itself: from its file, else the previous copy, else nothing.
-pub fn load_node(disk: &dyn Disk, layout: &Layout) -> LoadedNode {
+/// Loads what the node remembers of itself: from its file, else the previous copy, else nothing. None of it decides what runs,
+/// so the loss is only logged.
+pub fn load_node(disk: &dyn Disk, layout: &Layout) -> NodeState {
     let (found, source, trouble) = load_kept::<NodeState>(disk, &layout.node_state());
-    LoadedNode { state: found.unwrap_or_default(), source, trouble }
+    let mut state = found.unwrap_or_default();
+    if let Some(reason) = trouble {
+        tracing::error!(reason, ?source, "the node's state was unreadable; its previous copy or none is used");
+        // The copy may be from before the last start, whose reports must not look newer than those of the next.
+        state.starts = state.starts.saturating_add(1);
+    }
+    state
 }
 
 /// Saves what the node remembers of itself; as durable as [`save_app`].

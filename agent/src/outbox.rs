@@ -1,0 +1,266 @@
+//! What happened on this node and must not be lost: numbered events, kept until the coordinator has stored them, and for a while
+//! after that as the node's history.
+//!
+//! The outbox has a limit in bytes. When it is full, telemetry goes first, oldest first, then whatever is oldest; an event
+//! then says how many were dropped. Acknowledgements are saved with the next event, not by themselves: one that is lost only
+//! makes events travel twice, and the coordinator knows them by epoch and sequence.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use orangery_wire::messages::ClockState;
+use orangery_wire::messages::{Acked, Event, FORMAT, What};
+use orangery_wire::{AppName, NodeId};
+
+use crate::clock::Clock;
+use crate::store::{Change, Store, StoreError};
+
+/// Most acknowledged events that are kept as history.
+pub const HISTORY_COUNT_MAX: usize = 1_000;
+/// Most bytes of them.
+pub const HISTORY_BYTES_MAX: u64 = 512 * 1024;
+
+/// So many acknowledgements are remembered in memory alone before they are saved without waiting for the next event.
+const ACKS_UNSAVED_MAX: u64 = 256;
+/// Entries read from the store at once.
+const READ_COUNT: usize = 64;
+
+/// Why the outbox did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The store below failed.
+    #[error("the outbox cannot use its store")]
+    Store(#[from] StoreError),
+    /// An event cannot be written as JSON.
+    #[error("an event cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
+}
+
+/// The node's events, acknowledged or not.
+#[derive(Debug)]
+pub struct Outbox {
+    store: Box<dyn Store>,
+    node: NodeId,
+    boot_id: String,
+    clock: Arc<Clock>,
+    bytes_max: u64,
+    /// What is in the store, without the texts: first those that are acknowledged, then those that wait.
+    kept: VecDeque<Kept>,
+    /// Every event up to this one is stored by the coordinator.
+    acked: u64,
+    /// The last sequence given out.
+    last: u64,
+}
+
+/// One event of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kept {
+    sequence: u64,
+    bytes: u64,
+    worth: Worth,
+}
+
+/// What a full outbox does with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// It goes first.
+    Telemetry,
+    /// It goes when there is no telemetry left.
+    State,
+    /// As [`Self::State`]; it speaks of so many others.
+    Dropped(u64),
+}
+
+impl Worth {
+    fn of(what: &What) -> Self {
+        match what {
+            What::EventsDropped { count } => Self::Dropped(*count),
+            what if what.is_telemetry() => Self::Telemetry,
+            _ => Self::State,
+        }
+    }
+
+    /// Events that nobody will hear of if this one is dropped too.
+    fn count(self) -> u64 {
+        if let Self::Dropped(count) = self { count } else { 1 }
+    }
+}
+
+impl Outbox {
+    /// The outbox that `store` holds. `bytes_max` limits what waits, in bytes of JSON; history has limits of its own.
+    pub fn open(
+        mut store: Box<dyn Store>,
+        node: NodeId,
+        boot_id: String,
+        clock: Arc<Clock>,
+        bytes_max: u64,
+    ) -> Result<Self, OutboxError> {
+        let mut kept = VecDeque::new();
+        let mut after = 0;
+        loop {
+            let entries = store.read(after, READ_COUNT)?;
+            let Some((last, _)) = entries.last() else { break };
+            after = *last;
+            kept.extend(entries.iter().map(|(sequence, json)| {
+                // An event of another version of the agent still travels; it is merely not understood here.
+                let worth = serde_json::from_slice::<Event>(json).map_or(Worth::State, |event| Worth::of(&event.what));
+                Kept { sequence: *sequence, bytes: length(json), worth }
+            }));
+        }
+        let acked = store.mark();
+        Ok(Self { store, node, boot_id, clock, bytes_max, kept, acked, last: after.max(acked) })
+    }
+
+    /// The store's epoch, which with the sequence names an event for good.
+    pub fn epoch(&self) -> u64 {
+        self.store.epoch()
+    }
+
+    /// How many events the coordinator has not yet acknowledged.
+    pub fn waiting(&self) -> u64 {
+        length(self.kept.range(self.history_length()..))
+    }
+
+    /// Stores an event; it is durable on return. Makes room if need be. Returns the event's sequence.
+    pub fn push(&mut self, what: &What, app: Option<&AppName>) -> Result<u64, OutboxError> {
+        let event = self.encode(self.last + 1, what, app)?;
+        let mut new = vec![(event, Worth::of(what))];
+        let dropped = self.to_drop(length(&new[0].0));
+        let count: u64 = dropped.iter().map(|kept| kept.worth.count()).sum();
+        if count > 0 {
+            let lost = What::EventsDropped { count };
+            new.push((self.encode(self.last + 2, &lost, None)?, Worth::of(&lost)));
+        }
+        let forgotten: Vec<u64> = self.history_to_forget().chain(dropped.iter().map(|kept| kept.sequence)).collect();
+        self.commit(new, &forgotten)
+    }
+
+    /// Events above `after` that wait, at most `count_max`, oldest first: sequence, and JSON as it travels.
+    pub fn unacked(&mut self, after: u64, count_max: usize) -> Result<Vec<(u64, Vec<u8>)>, OutboxError> {
+        let after = after.max(self.acked);
+        let waiting = self.kept.range(self.history_length()..).map(|kept| kept.sequence);
+        let mut previous = waiting.take_while(|sequence| *sequence <= after).last().unwrap_or(0);
+        let entries = self.store.read(after, count_max)?;
+        let outgoing = entries.into_iter().map(|(sequence, json)| {
+            let json = with_previous(json, std::mem::replace(&mut previous, sequence));
+            (sequence, json)
+        });
+        Ok(outgoing.collect())
+    }
+
+    /// The coordinator has stored everything up to `acked`. An acknowledgement of another epoch, or of less than is known
+    /// already, changes nothing.
+    pub fn acked(&mut self, acked: Acked) -> Result<(), OutboxError> {
+        if acked.epoch != self.epoch() || acked.sequence <= self.acked {
+            return Ok(());
+        }
+        // Nobody can have stored what was never sent.
+        self.acked = acked.sequence.min(self.last);
+        if self.acked - self.store.mark() >= ACKS_UNSAVED_MAX {
+            let forgotten: Vec<u64> = self.history_to_forget().collect();
+            self.commit(Vec::new(), &forgotten)?;
+        }
+        Ok(())
+    }
+
+    /// The last `count_max` events, acknowledged or not, oldest first. Events of a newer agent are left out.
+    pub fn history(&mut self, count_max: usize) -> Result<Vec<Event>, OutboxError> {
+        let from = self.kept.len().saturating_sub(count_max);
+        let Some(first) = self.kept.get(from) else { return Ok(Vec::new()) };
+        let entries = self.store.read(first.sequence - 1, count_max)?;
+        Ok(entries.iter().filter_map(|(_, json)| serde_json::from_slice(json).ok()).collect())
+    }
+
+    fn encode(&self, sequence: u64, what: &What, app: Option<&AppName>) -> Result<Vec<u8>, OutboxError> {
+        let event = Event {
+            format: FORMAT,
+            node: self.node.clone(),
+            epoch: self.epoch(),
+            sequence,
+            previous: None,
+            at: self.clock.now(),
+            clock_synced: self.clock.state() == ClockState::Synced,
+            boot_id: self.boot_id.clone(),
+            app: app.cloned(),
+            what: what.clone(),
+        };
+        serde_json::to_vec(&event).map_err(OutboxError::Encode)
+    }
+
+    /// Everything that one deed changes, in one write. Memory follows the store, never the other way round.
+    fn commit(&mut self, new: Vec<(Vec<u8>, Worth)>, forgotten: &[u64]) -> Result<u64, OutboxError> {
+        let mut changes: Vec<Change> = forgotten.iter().map(|key| Change::Remove { key: *key }).collect();
+        if self.acked != self.store.mark() {
+            changes.push(Change::Mark(self.acked));
+        }
+        let first = self.last + 1;
+        let mut added = Vec::with_capacity(new.len());
+        for ((json, worth), sequence) in new.into_iter().zip(first..) {
+            added.push(Kept { sequence, bytes: length(&json), worth });
+            changes.push(Change::Put { key: sequence, value: json });
+        }
+        self.store.write(&changes)?;
+        self.kept.retain(|kept| forgotten.binary_search(&kept.sequence).is_err());
+        self.last = added.last().map_or(self.last, |kept| kept.sequence);
+        self.kept.extend(added);
+        Ok(first)
+    }
+
+    /// How many of the events kept are acknowledged.
+    fn history_length(&self) -> usize {
+        self.kept.partition_point(|kept| kept.sequence <= self.acked)
+    }
+
+    /// Acknowledged events beyond the limits of the history, oldest first.
+    fn history_to_forget(&self) -> impl Iterator<Item = u64> {
+        let length = self.history_length();
+        let mut bytes = 0;
+        let fits = |kept: &&Kept| {
+            bytes += kept.bytes;
+            bytes <= HISTORY_BYTES_MAX
+        };
+        let stay = self.kept.range(..length).rev().take(HISTORY_COUNT_MAX).take_while(fits).count();
+        self.kept.range(..length - stay).map(|kept| kept.sequence)
+    }
+
+    /// Waiting events that must go so that `bytes` more have room, in order of their sequence.
+    ///
+    /// An eighth of the limit is freed at once: else a full outbox would be rewritten with every event.
+    fn to_drop(&self, bytes: u64) -> Vec<Kept> {
+        let waiting: Vec<Kept> = self.kept.range(self.history_length()..).copied().collect();
+        let held: u64 = waiting.iter().map(|kept| kept.bytes).sum();
+        if held + bytes <= self.bytes_max {
+            return Vec::new();
+        }
+        let mut excess = (held + bytes).saturating_sub(self.bytes_max - self.bytes_max / 8);
+        let telemetry = waiting.iter().filter(|kept| kept.worth == Worth::Telemetry);
+        let state = waiting.iter().filter(|kept| kept.worth != Worth::Telemetry);
+        let mut dropped = Vec::new();
+        for kept in telemetry.chain(state) {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(kept.bytes);
+            dropped.push(*kept);
+        }
+        dropped.sort_unstable_by_key(|kept| kept.sequence);
+        dropped
+    }
+}
+
+/// Adds what is before an event when it is handed out; that can have changed since it was stored.
+fn with_previous(json: Vec<u8>, previous: u64) -> Vec<u8> {
+    let Ok(mut event) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json) else {
+        return json;
+    };
+    event.insert("previous".to_owned(), previous.into());
+    serde_json::to_vec(&event).unwrap_or(json)
+}
+
+/// A count or length in the width that bytes are counted in.
+fn length<I: IntoIterator<IntoIter: ExactSizeIterator>>(items: I) -> u64 {
+    items.into_iter().len() as u64
+}
+
+#[cfg(test)]
+mod tests;
