@@ -1,8 +1,12 @@
 //! The coordinator of a fleet, and the operator's commands. ARCHITECTURE.md has the map.
 
+pub mod broker;
 pub mod ca;
 pub mod config;
 pub mod link;
 pub mod nearest;
 pub mod release;
 pub mod tls;
+pub mod engine;
+pub mod sha256;
+pub mod store;

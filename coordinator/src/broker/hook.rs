@@ -1,0 +1,148 @@
+//! The gate inside rmqtt: who is let in, and which topics it may use. The rule itself is in [`orangery_wire::topics`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use orangery_wire::limits::PACKET_BYTES_MAX;
+use orangery_wire::topics::{PREFIX, may_publish, may_subscribe};
+use rmqtt::codec::v5::SubscribeAckReason;
+use rmqtt::context::ServerContext;
+use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
+use rmqtt::session::Session;
+use rmqtt::types::{
+    AuthResult, ConnectInfo, From as Origin, FromType, LastWill, Publish, PublishAclResult, Subscribe,
+    SubscribeAclResult,
+};
+
+use super::denials::{Denials, excerpt};
+use super::tunnels::{Refused, Tunnels};
+
+/// The gate.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    tunnels: Arc<Tunnels>,
+    denials: Arc<Denials>,
+}
+
+impl Gate {
+    /// A gate that lets in whom `tunnels` knows and counts in `denials` whom it does not.
+    pub fn new(tunnels: Arc<Tunnels>, denials: Arc<Denials>) -> Self {
+        Self { tunnels, denials }
+    }
+
+    /// Puts the gate in place. Must be done before rmqtt listens: without it everything is allowed.
+    pub async fn install(&self, context: &ServerContext) {
+        let register = context.extends.hook_mgr().register();
+        for point in [
+            Type::ClientAuthenticate,
+            Type::ClientSubscribeCheckAcl,
+            Type::MessagePublishCheckAcl,
+            Type::MessagePublish,
+        ] {
+            register.add(point, Box::new(self.clone())).await;
+        }
+        register.start().await;
+    }
+
+    fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
+        let id = connect.id();
+        let client: &str = &id.client_id;
+        let will = connect.last_will().map(will_topic);
+        if let Some(topic) = will.filter(|topic| !may_publish(client, topic)) {
+            self.denied(id.remote_addr, client, "will", topic);
+            return AuthResult::NotAuthorized;
+        }
+        match self.tunnels.connect(id.remote_addr, client) {
+            Ok(()) => AuthResult::Allow(false, None),
+            Err(refused) => {
+                self.refused(id.remote_addr, client, refused);
+                AuthResult::NotAuthorized
+            }
+        }
+    }
+
+    fn subscribe(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
+        let client: &str = &session.id.client_id;
+        if may_subscribe(client, &subscribe.topic_filter) {
+            return SubscribeAclResult::new_success(subscribe.opts.qos(), None);
+        }
+        self.denied(session.id.remote_addr, client, "subscribe", &subscribe.topic_filter);
+        SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
+    }
+
+    /// A refusal ends the connection: MQTT 3.1.1 has no other way to say no to a PUBLISH (section 3.3.5), and a client
+    /// that goes on as if it had been heard helps nobody.
+    fn publish(&self, session: &Session, publish: &Publish) -> PublishAclResult {
+        let client: &str = &session.id.client_id;
+        if !may_publish(client, &publish.topic) {
+            self.denied(session.id.remote_addr, client, "publish", &publish.topic);
+            return PublishAclResult::rejected(true, None);
+        }
+        if publish.payload.len() > PACKET_BYTES_MAX {
+            self.denied(session.id.remote_addr, client, "publish more bytes than allowed", &publish.topic);
+            return PublishAclResult::rejected(true, None);
+        }
+        PublishAclResult::allow()
+    }
+
+    /// The will of a connection whose client is back already would say "offline" after the client's own "online": it is
+    /// led to a topic that nobody can subscribe to, because rmqtt has no way to drop it.
+    fn redirect_stale_will(&self, from: &Origin, publish: &Publish) -> Option<Publish> {
+        let is_will = matches!(from.typ(), FromType::LastWill);
+        if !is_will || !self.tunnels.is_superseded(from.id.remote_addr, &from.id.client_id) {
+            return None;
+        }
+        let mut nowhere = publish.clone();
+        nowhere.topic = format!("{PREFIX}superseded").into();
+        nowhere.retain = false;
+        Some(nowhere)
+    }
+
+    fn denied(&self, address: Option<SocketAddr>, client: &str, deed: &str, topic: &str) {
+        let Some(unlogged) = self.denials.note() else { return };
+        let (name, peer) = self.describe(address);
+        let (client, topic) = (excerpt(client), excerpt(topic));
+        tracing::warn!(node = name, ?peer, ?client, deed, ?topic, unlogged, "denied by the broker");
+    }
+
+    fn refused(&self, address: Option<SocketAddr>, client: &str, refused: Refused) {
+        let Some(unlogged) = self.denials.note() else { return };
+        let (name, peer) = self.describe(address);
+        let client = excerpt(client);
+        tracing::warn!(node = name, ?peer, ?client, reason = %refused, unlogged, "refused by the broker");
+    }
+
+    fn describe(&self, address: Option<SocketAddr>) -> (String, Option<SocketAddr>) {
+        let known = self.tunnels.describe(address);
+        known.map_or((String::new(), address), |(name, peer)| (name.to_string(), Some(peer)))
+    }
+}
+
+fn will_topic(will: LastWill<'_>) -> &str {
+    match will {
+        LastWill::V3(will) => &will.topic,
+        LastWill::V5(will) => &will.topic,
+    }
+}
+
+#[async_trait]
+impl Handler for Gate {
+    async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
+        let verdict = match parameter {
+            Parameter::ClientAuthenticate(connect) => HookResult::AuthResult(self.authenticate(connect)),
+            Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
+                HookResult::SubscribeAclResult(self.subscribe(session, subscribe))
+            }
+            Parameter::MessagePublishCheckAcl(session, publish) => {
+                HookResult::PublishAclResult(self.publish(session, publish))
+            }
+            Parameter::MessagePublish(_, from, publish) => match self.redirect_stale_will(from, publish) {
+                Some(nowhere) => HookResult::Publish(nowhere),
+                None => return (true, result),
+            },
+            _ => return (true, result),
+        };
+        (false, Some(verdict))
+    }
+}
