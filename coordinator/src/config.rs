@@ -171,6 +171,7 @@ struct WrittenKeys {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "they are the keys of the file, and all of them are upper bounds")]
 struct WrittenLimits {
     blob_bytes_max: u64,
     events_kept_max: u64,
@@ -222,7 +223,7 @@ impl Config {
         let check = Check { path };
         Ok(Self {
             state_dir: directory.join(written.state_dir),
-            https: check.https(written.https)?,
+            https: check.https(&written.https)?,
             mqtt: check.mqtt(written.mqtt)?,
             keys: written.keys.below(directory),
             limits: check.limits(&written.limits)?,
@@ -317,7 +318,7 @@ impl Check<'_> {
         Err(ConfigError::Invalid { path: self.path.to_owned(), key, value: value.to_owned(), rule })
     }
 
-    fn https(&self, written: WrittenHttps) -> Result<Https, ConfigError> {
+    fn https(&self, written: &WrittenHttps) -> Result<Https, ConfigError> {
         let url = written.url.trim_end_matches('/');
         if !url.strip_prefix("https://").is_some_and(is_host_and_port) {
             return self.invalid("https.url", &written.url, "use https://HOST:PORT, without a path");

@@ -1,0 +1,186 @@
+//! The engine: one thread, the only writer of the coordinator's database.
+//!
+//! Everyone else sends it commands and waits for the answer. It takes what has gathered, does all of it in one
+//! transaction (a group commit: one sync for many), and only then answers, publishes and acknowledges. So whatever was
+//! acknowledged to anyone is on the disk, and a kill at any moment loses nothing that anyone was told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use orangery_wire::rest::{DeployRequest, InviteRequest, Plan};
+use orangery_wire::topics::Channel;
+use orangery_wire::{Digest, NodeId, UnixTime};
+use tokio::sync::{mpsc, oneshot};
+
+mod command;
+mod core;
+mod deploy;
+mod enrol;
+mod intake;
+mod listen;
+mod live;
+mod plan;
+mod refused;
+mod why;
+
+pub use self::command::{Command, Issue, Joining, Renewing};
+pub use self::core::{Clock, Core, Effects};
+pub use self::deploy::Survey;
+pub use self::live::{Live, Seen};
+pub use self::plan::{Candidate, Selector, plan, unknown_node};
+pub use self::refused::Refused;
+pub use self::why::{Facts, why};
+use crate::ca::Issued;
+use crate::link::LinkEvent;
+use crate::store::{ReleaseRow, StoreError};
+
+/// Commands that may wait; after that whoever sends one waits too.
+const COMMANDS_WAITING_MAX: usize = 4_096;
+/// Commands in one transaction.
+const BATCH_MAX: usize = 256;
+
+/// Makes a payload the retained value of a node's topic.
+pub type Publish = Box<dyn Fn(&NodeId, Channel, Vec<u8>) + Send>;
+/// Ends a revoked node's connections.
+pub type CutOff = Box<dyn Fn(&NodeId) + Send>;
+
+/// What the engine does outside of the database, after each commit. Neither may block.
+pub struct Outlets {
+    /// Tells nodes something.
+    pub publish: Publish,
+    /// Ends connections.
+    pub cut_off: CutOff,
+}
+
+/// The engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The database could not be read.
+    #[error("cannot read what nodes should run")]
+    Restate(#[from] StoreError),
+    /// The system gave no thread.
+    #[error("the system gives no thread for the engine; raise the limit of threads")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The engine, for everyone else. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    commands: mpsc::Sender<Command>,
+    live: Arc<Live>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Engine {
+    /// Says everything again that nodes should hear, then starts the thread.
+    pub fn start(core: Core, outlets: Outlets) -> Result<Self, EngineError> {
+        let live = core.live.clone();
+        perform(core.restate()?, &outlets);
+        let (commands, waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
+        let run = move || run(core, &outlets, waiting);
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(run).map_err(EngineError::Thread)?;
+        Ok(Self { commands, live, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Who is connected, and what else is true only now.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Takes in what the link says. Waits while the engine is busy: the broker then holds the rest back.
+    pub async fn hear(&self, event: LinkEvent) -> Result<(), Refused> {
+        self.commands.send(Command::Link(event)).await.map_err(|_| stopped())
+    }
+
+    /// Makes an invite whose secret has the SHA-256 `secret`; returns when it ends.
+    pub async fn invite(&self, secret: Digest, request: InviteRequest) -> Result<UnixTime, Refused> {
+        self.ask(|reply| Command::Invite(secret, request, reply)).await
+    }
+
+    /// Takes a board in as a node.
+    pub async fn join(&self, joining: Joining) -> Result<(NodeId, Issued), Refused> {
+        self.ask(|reply| Command::Join(joining, reply)).await
+    }
+
+    /// Renews a node's certificate.
+    pub async fn renew(&self, renewing: Renewing) -> Result<Issued, Refused> {
+        self.ask(|reply| Command::Renew(renewing, reply)).await
+    }
+
+    /// Revokes a node. Again: changes nothing.
+    pub async fn revoke(&self, node: NodeId) -> Result<(), Refused> {
+        self.ask(|reply| Command::Revoke(node, reply)).await
+    }
+
+    /// Adds a release; the same one again changes nothing.
+    pub async fn publish(&self, release: ReleaseRow) -> Result<ReleaseRow, Refused> {
+        self.ask(|reply| Command::Publish(release, reply)).await
+    }
+
+    /// Applies a plan. What nodes were told already is not told again, unless they refused it: then it is a retry.
+    pub async fn deploy(&self, request: DeployRequest) -> Result<Plan, Refused> {
+        self.ask(|reply| Command::Deploy(request, reply)).await
+    }
+
+    /// Does what was sent before, keeps the last signs of life, and ends the thread. Blocks until it has ended.
+    pub fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        // When it is gone already there is nothing to tell it.
+        let _ = self.commands.blocking_send(Command::Stop);
+        if thread.join().is_err() {
+            tracing::error!("the engine ended by a panic");
+        }
+    }
+
+    /// Waits until the thread has ended, which it does by itself only through a fault of the program.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(failed()))
+    }
+}
+
+fn stopped() -> Refused {
+    Refused::Unavailable { reason: "it is stopping".to_owned() }
+}
+
+fn failed() -> Refused {
+    Refused::Unavailable { reason: "its database did not take it; is the disk full?".to_owned() }
+}
+
+fn run(mut core: Core, outlets: &Outlets, mut waiting: mpsc::Receiver<Command>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX
+            && let Ok(next) = waiting.try_recv()
+        {
+            batch.push(next);
+        }
+        let stop = batch.iter().any(|command| matches!(command, Command::Stop));
+        match core.apply(batch) {
+            Ok(effects) => perform(effects, outlets),
+            // Nobody was answered and no event acknowledged: whoever asked hears so, and nodes offer again.
+            Err(error) => tracing::error!(reason = %error, "a batch could not be stored"),
+        }
+        if stop {
+            break;
+        }
+    }
+    if let Err(error) = core.keep_seen() {
+        tracing::warn!(reason = %error, "the last signs of life were not stored");
+    }
+}
+
+fn perform(effects: Effects, outlets: &Outlets) {
+    for (node, channel, payload) in &effects.publications {
+        (outlets.publish)(node, *channel, payload.clone());
+    }
+    effects.cut_off.iter().for_each(|node| (outlets.cut_off)(node));
+    effects.reply();
+}

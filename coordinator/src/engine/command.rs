@@ -1,0 +1,73 @@
+//! What the engine can be told. Everything that changes the database is one of these.
+
+use orangery_wire::rest::{DeployRequest, InviteRequest, Plan};
+use orangery_wire::{Digest, NodeId, UnixTime};
+use tokio::sync::oneshot;
+
+use super::refused::Refused;
+use crate::ca::Issued;
+use crate::link::LinkEvent;
+use crate::store::ReleaseRow;
+
+/// Where an answer goes. It is dropped unanswered when the database failed.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// Issues a certificate to a node, at a time, for a key that it was made for; `Err` says what is wrong with the request.
+pub type Issue = Box<dyn FnOnce(&NodeId, UnixTime) -> Result<Issued, String> + Send>;
+
+/// A board that wants to become a node.
+pub struct Joining {
+    /// SHA-256 of the invite's secret.
+    pub secret: Digest,
+    /// SHA-256 of the board's public key.
+    pub key: Digest,
+    /// The name that it would like.
+    pub wish: Option<String>,
+    /// Issues its certificate.
+    pub issue: Issue,
+}
+
+/// A node that wants a certificate for a new key, or for the same one.
+pub struct Renewing {
+    /// The node.
+    pub node: NodeId,
+    /// SHA-256 of its public key.
+    pub key: Digest,
+    /// Issues its certificate.
+    pub issue: Issue,
+}
+
+/// One command.
+pub enum Command {
+    /// The link says something: of itself, or from a node.
+    Link(LinkEvent),
+    /// Make an invite whose secret has this SHA-256; answers when it ends.
+    Invite(Digest, InviteRequest, oneshot::Sender<Result<UnixTime, Refused>>),
+    /// Take a board in.
+    Join(Joining, oneshot::Sender<Result<(NodeId, Issued), Refused>>),
+    /// Renew a certificate.
+    Renew(Renewing, oneshot::Sender<Result<Issued, Refused>>),
+    /// Revoke a node.
+    Revoke(NodeId, oneshot::Sender<Result<(), Refused>>),
+    /// Add a release; answers with what is there then.
+    Publish(ReleaseRow, oneshot::Sender<Result<ReleaseRow, Refused>>),
+    /// Apply a plan.
+    Deploy(DeployRequest, oneshot::Sender<Result<Plan, Refused>>),
+    /// Keep the last signs of life and end.
+    Stop,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Link(_) => "Link",
+            Self::Invite(..) => "Invite",
+            Self::Join(..) => "Join",
+            Self::Renew(..) => "Renew",
+            Self::Revoke(..) => "Revoke",
+            Self::Publish(..) => "Publish",
+            Self::Deploy(..) => "Deploy",
+            Self::Stop => "Stop",
+        })
+    }
+}

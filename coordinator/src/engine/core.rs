@@ -1,0 +1,193 @@
+//! What the engine does with a batch of commands: one transaction, and then the effects that follow from it. The two are
+//! apart so that everything that leaves the coordinator leaves it after the commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use orangery_wire::messages::Acked;
+use orangery_wire::topics::Channel;
+use orangery_wire::{NodeId, UnixTime};
+
+use super::command::{Command, Reply};
+use super::live::Live;
+use super::refused::Refused;
+use crate::store::{Batch, Store, StoreError, View};
+
+/// The present time. Tests have their own.
+pub type Clock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
+
+/// The engine without its thread: the only writer of the database.
+pub struct Core {
+    store: Store,
+    pub(super) live: Arc<Live>,
+    pub(super) clock: Clock,
+    pub(super) events_kept_max: u64,
+    /// Every node in the database, so that a message of a known one asks nothing.
+    pub(super) known: HashSet<NodeId>,
+}
+
+/// What a committed batch owes the world. All of it may be done again; if it is lost, the next start does it
+/// ([`Core::restate`]), or the node asks again.
+#[derive(Default)]
+pub struct Effects {
+    /// What nodes should hear, by topic. An empty payload clears the topic.
+    pub publications: Vec<(NodeId, Channel, Vec<u8>)>,
+    /// Nodes whose connections end now.
+    pub cut_off: Vec<NodeId>,
+    /// Answers to whoever gave the commands.
+    pub(super) replies: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Effects {
+    /// Answers everyone who waits for an answer.
+    pub fn reply(self) {
+        self.replies.into_iter().for_each(|reply| reply());
+    }
+}
+
+/// What a batch has led to so far.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Nodes whose desired state changed.
+    pub(super) desired: BTreeSet<NodeId>,
+    /// How far each outbox is stored; said again even if it is not news, for the node may have missed it.
+    pub(super) acked: BTreeMap<NodeId, Acked>,
+    pub(super) newest_event: u64,
+    pub(super) cut_off: Vec<NodeId>,
+    pub(super) admission_changed: bool,
+    replies: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Outcome {
+    pub(super) fn reply<T: Send + 'static>(&mut self, reply: Reply<T>, answer: Result<T, Refused>) {
+        // Whoever asked may have gone; what was committed stays.
+        self.replies.push(Box::new(move || drop(reply.send(answer))));
+    }
+
+    pub(super) fn stored(&mut self, event: Option<u64>) {
+        self.newest_event = self.newest_event.max(event.unwrap_or(0));
+    }
+}
+
+impl Core {
+    /// Takes the database over.
+    pub fn new(store: Store, live: Arc<Live>, clock: Clock, events_kept_max: u64) -> Result<Self, StoreError> {
+        let known = store.view().node_names()?.into_iter().collect();
+        Ok(Self { store, live, clock, events_kept_max, known })
+    }
+
+    /// Everything that nodes should hear, from the database alone: said at each start, so that the broker needs no memory
+    /// and nothing is lost between a commit and its effects.
+    pub fn restate(&self) -> Result<Effects, StoreError> {
+        let view = self.store.view();
+        let mut effects = Effects::default();
+        for node in view.nodes_with_desired()? {
+            effects.publications.extend(desired(view, &node)?);
+        }
+        for node in view.nodes_with_events()? {
+            effects.publications.extend(view.acked(&node)?.map(|acked| acknowledgement(&node, acked)));
+        }
+        Ok(effects)
+    }
+
+    /// Does all commands in one transaction. When the database fails, none has happened, and whoever waits for an answer
+    /// learns that by the end of the waiting.
+    pub fn apply(&mut self, commands: Vec<Command>) -> Result<Effects, StoreError> {
+        let now = (self.clock)();
+        let Self { store, live, known, events_kept_max, .. } = self;
+        let committed = store.commit(|batch| {
+            let mut turn =
+                Turn { batch, live, known, now, events_kept_max: *events_kept_max, outcome: Outcome::default() };
+            for command in commands {
+                turn.command(command)?;
+            }
+            turn.effects()
+        });
+        match committed {
+            Ok((effects, outcome)) => {
+                if outcome.admission_changed {
+                    self.live.load_revoked(self.store.view())?;
+                }
+                self.live.set_newest_event(outcome.newest_event);
+                Ok(effects)
+            }
+            Err(error) => {
+                self.known = self.store.view().node_names()?.into_iter().collect();
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps the last signs of life over a stop.
+    pub fn keep_seen(&mut self) -> Result<(), StoreError> {
+        let all = self.live.all();
+        self.store.commit(|batch| {
+            for (node, seen) in &all {
+                if let Some(at) = seen.at {
+                    batch.set_seen(node, seen.health.as_ref(), at)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What a command comes to: the database failed, or it was refused, or it was done.
+pub(super) type Done<T> = Result<Result<T, Refused>, StoreError>;
+
+/// One batch under way.
+pub(super) struct Turn<'a> {
+    pub(super) batch: &'a Batch<'a>,
+    pub(super) live: &'a Live,
+    pub(super) known: &'a mut HashSet<NodeId>,
+    pub(super) now: UnixTime,
+    pub(super) events_kept_max: u64,
+    pub(super) outcome: Outcome,
+}
+
+impl Turn<'_> {
+    pub(super) fn view(&self) -> View<'_> {
+        self.batch.view()
+    }
+
+    /// Answers with what `work` did, or with why not; then nothing of it has happened.
+    pub(super) fn answer<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        work: impl FnOnce(&mut Self) -> Done<T>,
+    ) -> Result<(), StoreError> {
+        let batch = self.batch;
+        let answer = match batch.part(|_| work(self)) {
+            Err(error) if error.is_about_values() => {
+                tracing::error!(reason = %error, "the database refused a command");
+                Err(Refused::from(&error))
+            }
+            other => other?,
+        };
+        self.outcome.reply(reply, answer);
+        Ok(())
+    }
+
+    fn effects(self) -> Result<(Effects, Outcome), StoreError> {
+        let mut outcome = self.outcome;
+        let mut effects = Effects { replies: std::mem::take(&mut outcome.replies), ..Effects::default() };
+        for node in &outcome.desired {
+            effects.publications.extend(desired(self.batch.view(), node)?);
+        }
+        effects.publications.extend(outcome.acked.iter().map(|(node, acked)| acknowledgement(node, *acked)));
+        let cleared = outcome.cut_off.iter().map(|node| (node.clone(), Channel::Desired, Vec::new()));
+        effects.publications.extend(cleared);
+        effects.cut_off.clone_from(&outcome.cut_off);
+        Ok((effects, outcome))
+    }
+}
+
+fn desired(view: View<'_>, node: &NodeId) -> Result<Option<(NodeId, Channel, Vec<u8>)>, StoreError> {
+    // Names and numbers always have a JSON form.
+    let bytes = |desired| serde_json::to_vec(&desired).unwrap_or_default();
+    Ok(view.desired(node)?.map(|desired| (node.clone(), Channel::Desired, bytes(desired))))
+}
+
+fn acknowledgement(node: &NodeId, acked: Acked) -> (NodeId, Channel, Vec<u8>) {
+    (node.clone(), Channel::Acked, serde_json::to_vec(&acked).unwrap_or_default())
+}

@@ -1,0 +1,192 @@
+//! What the engine does with what nodes say.
+
+use orangery_wire::NodeId;
+use orangery_wire::messages::{Event, FORMAT, Rejected, Reported, What};
+use orangery_wire::topics::{Channel, topic};
+
+use super::command::Command;
+use super::core::Turn;
+use super::intake;
+use crate::link::{FromNode, LinkEvent};
+use crate::store::StoreError;
+
+/// What the coordinator's own events have for a boot id.
+const OWN_BOOT_ID: &str = "coordinator";
+
+impl Turn<'_> {
+    pub(super) fn command(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Link(LinkEvent::Up) => self.live.set_broker_connected(true),
+            Command::Link(LinkEvent::Down { .. }) => self.live.set_broker_connected(false),
+            Command::Link(LinkEvent::FromNode(message)) => self.message(&message)?,
+            Command::Invite(secret, request, reply) => self.answer(reply, |turn| turn.invite(&secret, &request))?,
+            Command::Join(joining, reply) => self.answer(reply, |turn| turn.join(joining))?,
+            Command::Renew(renewing, reply) => self.answer(reply, |turn| turn.renew(renewing))?,
+            Command::Revoke(node, reply) => self.answer(reply, |turn| turn.revoke(&node))?,
+            Command::Publish(release, reply) => self.answer(reply, |turn| turn.publish(&release))?,
+            Command::Deploy(request, reply) => self.answer(reply, |turn| turn.deploy(&request))?,
+            Command::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: &FromNode) -> Result<(), StoreError> {
+        let FromNode { node, channel, payload } = message;
+        let batch = self.batch;
+        let read = batch.part(|_| match channel {
+            Channel::Reported => self.reported(node, payload),
+            Channel::Event => self.event(node, payload),
+            Channel::Health => Ok(self.health(node, payload)),
+            Channel::Online => self.online(node, payload),
+            // The link subscribes to what nodes write, and to nothing else.
+            Channel::Desired | Channel::Acked => Ok(Ok(())),
+        });
+        match read {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(rejected)) => self.reject(node, *channel, &rejected),
+            Err(error) if error.is_about_values() => {
+                let rejected = Rejected { why: "not_storable", reason: error.to_string() };
+                self.reject(node, *channel, &rejected)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A message that is not understood changes nothing but a count, and an event now and then.
+    fn reject(&mut self, node: &NodeId, channel: Channel, rejected: &Rejected) -> Result<(), StoreError> {
+        tracing::warn!(%node, channel = channel.as_str(), code = rejected.why, reason = rejected.reason, "message rejected");
+        self.meet(node)?;
+        if !self.batch.count_rejection(node, channel, rejected.why, self.now)? {
+            return Ok(());
+        }
+        let what = What::MessageRejected {
+            topic: topic(node, channel),
+            why: rejected.why.to_owned(),
+            reason: rejected.reason.clone(),
+        };
+        let event = Event {
+            format: FORMAT,
+            node: node.clone(),
+            epoch: 0,
+            sequence: 0,
+            previous: None,
+            at: self.now,
+            clock_synced: true,
+            boot_id: OWN_BOOT_ID.to_owned(),
+            app: None,
+            what,
+        };
+        let id = self.batch.add_own_event(event, self.now)?;
+        self.store_event(id)
+    }
+
+    fn store_event(&mut self, id: Option<u64>) -> Result<(), StoreError> {
+        self.outcome.stored(id);
+        match id {
+            Some(id) => self.batch.prune_events(id, self.events_kept_max),
+            None => Ok(()),
+        }
+    }
+
+    /// The broker let it speak, so our CA named it: a node that the database does not know was there before the database.
+    fn meet(&mut self, node: &NodeId) -> Result<(), StoreError> {
+        if !self.known.contains(node) {
+            tracing::info!(%node, "heard of a node that the database did not know");
+            self.batch.admit(node, self.now)?;
+            self.known.insert(node.clone());
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, node: &NodeId, payload: &[u8]) -> Result<Result<(), Rejected>, StoreError> {
+        let event = match intake::event(payload, node) {
+            Ok(event) => event,
+            Err(rejected) => return Ok(Err(rejected)),
+        };
+        self.meet(node)?;
+        let intake = self.batch.take_in(&event, self.now)?;
+        self.store_event(intake.id)?;
+        self.outcome.acked.insert(node.clone(), intake.acked);
+        let now = self.now;
+        self.live.update(node, |seen| {
+            seen.online = true;
+            seen.at = Some(now);
+        });
+        if intake.id.is_some() {
+            tracing::debug!(%node, code = event.what.code(), sequence = event.sequence, "event stored");
+        }
+        Ok(Ok(()))
+    }
+
+    fn health(&mut self, node: &NodeId, payload: &[u8]) -> Result<(), Rejected> {
+        let health = intake::health(payload)?;
+        let now = self.now;
+        self.live.update(node, |seen| {
+            seen.online = true;
+            seen.at = Some(now);
+            seen.health = Some(health);
+        });
+        Ok(())
+    }
+
+    fn online(&mut self, node: &NodeId, payload: &[u8]) -> Result<Result<(), Rejected>, StoreError> {
+        let online = match intake::online(payload) {
+            Ok(online) => online.online,
+            Err(rejected) => return Ok(Err(rejected)),
+        };
+        self.meet(node)?;
+        let (now, mut before) = (self.now, false);
+        self.live.update(node, |seen| {
+            before = std::mem::replace(&mut seen.online, online);
+            // A will is what the broker says, not the node: it is no sign of life.
+            if online {
+                seen.at = Some(now);
+            }
+        });
+        if before != online {
+            tracing::info!(%node, online, "node connection changed");
+        }
+        Ok(Ok(()))
+    }
+
+    fn reported(&mut self, node: &NodeId, payload: &[u8]) -> Result<Result<(), Rejected>, StoreError> {
+        let reported = match intake::reported(payload, node) {
+            Ok(reported) => reported,
+            Err(rejected) => return Ok(Err(rejected)),
+        };
+        self.meet(node)?;
+        let before = self.view().node(node)?.and_then(|row| row.reported);
+        if before.as_ref().is_some_and(|before| !is_newer(&reported, before)) {
+            return Ok(Ok(()));
+        }
+        let now = self.now;
+        let mut health = None;
+        self.live.update(node, |seen| {
+            seen.at = Some(now);
+            health.clone_from(&seen.health);
+        });
+        self.batch.set_reported(&reported, health.as_ref(), intake::newest_generation(&reported), now)?;
+        self.follow(node, &reported)?;
+        Ok(Ok(()))
+    }
+
+    /// Takes over what the node was told in a newer generation than is known here: by its own operator, or by a database
+    /// that was lost since. So a later deployment begins where the node is, and what it was told is not taken back.
+    fn follow(&mut self, node: &NodeId, reported: &Reported) -> Result<(), StoreError> {
+        let known = self.view().desired_apps(node)?;
+        for report in &reported.apps {
+            let before = known.iter().find(|desired| desired.app == report.app).map_or(0, |desired| desired.generation);
+            let Some(release) = report.desired.as_ref().filter(|_| report.generation > before) else { continue };
+            tracing::info!(%node, app = %report.app, generation = report.generation, "the node was told something newer");
+            self.batch.set_desired(node, &report.app, report.generation, Some(release))?;
+            self.outcome.desired.insert(node.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a proof follows the one that is known. A lower sequence in another boot is a node whose state was put back (a
+/// card restored from an image): it is believed, or nothing it says would ever be again.
+fn is_newer(reported: &Reported, before: &Reported) -> bool {
+    reported.sequence > before.sequence || (reported.sequence < before.sequence && reported.boot_id != before.boot_id)
+}

@@ -1,0 +1,125 @@
+//! What is true only while the coordinator runs: who is connected, when each node was last heard, its newest health.
+//! Written by the engine, read by everyone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use orangery_wire::messages::Health;
+use orangery_wire::rest::{DesiredView, NodeView};
+use orangery_wire::{NodeId, UnixTime};
+use tokio::sync::watch;
+
+use crate::store::{NodeRow, StoreError, View};
+
+/// Signs of life of one node since the coordinator started.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// Whether it is connected.
+    pub online: bool,
+    /// When it was last heard.
+    pub at: Option<UnixTime>,
+    /// Its newest health.
+    pub health: Option<Health>,
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub struct Live {
+    nodes: Mutex<HashMap<NodeId, Seen>>,
+    revoked: RwLock<Revoked>,
+    broker_connected: watch::Sender<bool>,
+    newest_event: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Revoked {
+    nodes: HashSet<NodeId>,
+    serials: HashSet<String>,
+}
+
+impl Live {
+    /// Nothing heard yet; revocations come from the database.
+    pub fn load(view: View<'_>) -> Result<Self, StoreError> {
+        let live = Self {
+            nodes: Mutex::default(),
+            revoked: RwLock::default(),
+            broker_connected: watch::Sender::new(false),
+            newest_event: watch::Sender::new(view.newest_event()?),
+        };
+        live.load_revoked(view)?;
+        Ok(live)
+    }
+
+    /// Takes the revocations anew from the database.
+    pub(super) fn load_revoked(&self, view: View<'_>) -> Result<(), StoreError> {
+        let nodes = view.revoked_nodes()?.into_iter().collect();
+        let serials = view.revoked_serials()?.into_iter().collect();
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Revoked { nodes, serials };
+        Ok(())
+    }
+
+    /// Whether a certificate is no longer believed, whatever TLS says. Quick: it is asked at each request.
+    pub fn is_revoked(&self, node: &NodeId, serial: &str) -> bool {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        revoked.nodes.contains(node) || revoked.serials.contains(serial)
+    }
+
+    /// Whether the broker is reached.
+    pub fn broker_connected(&self) -> bool {
+        *self.broker_connected.borrow()
+    }
+
+    /// Follows the id of the newest event: it changes when there are new ones to read.
+    pub fn newest_event(&self) -> watch::Receiver<u64> {
+        self.newest_event.subscribe()
+    }
+
+    /// Signs of life of a node.
+    pub fn seen(&self, node: &NodeId) -> Seen {
+        self.lock().get(node).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_broker_connected(&self, connected: bool) {
+        self.broker_connected.send_replace(connected);
+        if !connected {
+            // Nobody knows; the broker says it again once it is reached.
+            self.lock().values_mut().for_each(|seen| seen.online = false);
+        }
+    }
+
+    pub(super) fn set_newest_event(&self, id: u64) {
+        self.newest_event.send_if_modified(|newest| std::mem::replace(newest, id.max(*newest)) < id);
+    }
+
+    pub(super) fn update(&self, node: &NodeId, change: impl FnOnce(&mut Seen)) {
+        change(self.lock().entry(node.clone()).or_default());
+    }
+
+    /// Everything heard so far, to be kept over a restart.
+    pub(super) fn all(&self) -> BTreeMap<NodeId, Seen> {
+        self.lock().iter().map(|(node, seen)| (node.clone(), seen.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Seen>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One node as everyone sees it: the database's row, what it should run, and the newest signs of life.
+    pub fn node_view(&self, view: View<'_>, row: NodeRow) -> Result<NodeView, StoreError> {
+        let seen = self.seen(&row.node);
+        let desired = view.desired_apps(&row.node)?.into_iter().map(|desired| {
+            let (release, version) = desired.release.map(|r| (r.id, r.version)).unzip();
+            DesiredView { app: desired.app, generation: desired.generation, release, version }
+        });
+        Ok(NodeView {
+            desired: desired.collect(),
+            joined_at: row.joined_at,
+            revoked: row.revoked_at.is_some(),
+            online: seen.online && row.revoked_at.is_none(),
+            seen_at: seen.at.max(row.seen_at),
+            reported: row.reported,
+            health: seen.health.or(row.health),
+            node: row.node,
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! What the engine will not do, and why. Each has a stable code; each text names the deed, the object and the cause.
+
+use orangery_wire::{AppName, NodeId, UnixTime, Version};
+
+use crate::store::StoreError;
+
+/// Why a command was not done. Nothing of it has happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// No node has this name.
+    #[error("there is no node {node}{}", meant.as_ref().map(|m| format!("; did you mean {m}?")).unwrap_or_default())]
+    UnknownNode {
+        /// The name.
+        node: String,
+        /// The closest name that there is.
+        meant: Option<String>,
+    },
+    /// No release of this app was published.
+    #[error("no release of the app {app} was published{}", meant.as_ref().map(|m| format!("; did you mean {m}?")).unwrap_or_default())]
+    UnknownApp {
+        /// The app.
+        app: AppName,
+        /// The closest name that there is.
+        meant: Option<String>,
+    },
+    /// This version of the app was not published.
+    #[error("{app} {version} was not published; published are {published}")]
+    UnknownVersion {
+        /// The app.
+        app: AppName,
+        /// The version.
+        version: Version,
+        /// The newest ones that there are.
+        published: String,
+    },
+    /// No node has this label with this value.
+    #[error("no node has the label {selector}; {known}")]
+    UnknownLabel {
+        /// The selector.
+        selector: String,
+        /// The labels that there are, as a clause.
+        known: String,
+    },
+    /// Not a selector.
+    #[error("{to:?} chooses no nodes: use a node's name, label=value or all")]
+    InvalidSelector {
+        /// The text.
+        to: String,
+    },
+    /// `all` of no nodes.
+    #[error("there are no nodes yet")]
+    NoNodes,
+    /// What would be changed is not what the plan showed.
+    #[error("the plan has changed since it was shown")]
+    PlanChanged,
+    /// A node can be told about so many apps only.
+    #[error("{node} is told about {max} apps already, and {app} would be one more")]
+    TooManyApps {
+        /// The node.
+        node: NodeId,
+        /// The app.
+        app: AppName,
+        /// How many it may be.
+        max: usize,
+    },
+    /// No invite has this secret.
+    #[error("the invite token is not known here")]
+    TokenUnknown,
+    /// The invite was used as often as it may be.
+    #[error("the invite token was used already")]
+    TokenUsed,
+    /// The invite ended.
+    #[error("the invite token expired at {}", orangery_trust::time::format(*.expired_at))]
+    TokenExpired {
+        /// When it ended.
+        expired_at: UnixTime,
+    },
+    /// Another node has the name.
+    #[error("there is a node {node} already")]
+    NameTaken {
+        /// The name.
+        node: NodeId,
+    },
+    /// The name was revoked, and this invite does not name it.
+    #[error("the node {node} was revoked; only an invite for that very name takes it in again")]
+    NameRevoked {
+        /// The name.
+        node: NodeId,
+    },
+    /// The name means something else.
+    #[error("no node can be named {name}: the word has a meaning of its own")]
+    NameReserved {
+        /// The name.
+        name: String,
+    },
+    /// Not a node name.
+    #[error("{reason}")]
+    NameInvalid {
+        /// Why.
+        reason: String,
+    },
+    /// An invite that cannot be made.
+    #[error("the invite cannot be made: {rule}")]
+    InviteInvalid {
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// The certificate signing request was refused.
+    #[error("{reason}")]
+    RequestInvalid {
+        /// Why.
+        reason: String,
+    },
+    /// The node was revoked.
+    #[error("the node {node} was revoked")]
+    Revoked {
+        /// The node.
+        node: NodeId,
+    },
+    /// The version is published with other content.
+    #[error("{app} {version} is published already, with other content: a version names one content for good")]
+    VersionTaken {
+        /// The app.
+        app: AppName,
+        /// The version.
+        version: Version,
+    },
+    /// The database failed, or the coordinator stops.
+    #[error("the coordinator cannot do it now: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Refused {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownNode { .. } => "unknown_node",
+            Self::UnknownApp { .. } => "unknown_app",
+            Self::UnknownVersion { .. } => "unknown_version",
+            Self::UnknownLabel { .. } => "unknown_label",
+            Self::InvalidSelector { .. } => "invalid_selector",
+            Self::NoNodes => "no_nodes",
+            Self::PlanChanged => "plan_changed",
+            Self::TooManyApps { .. } => "too_many_apps",
+            Self::TokenUnknown => "token_unknown",
+            Self::TokenUsed => "token_used",
+            Self::TokenExpired { .. } => "token_expired",
+            Self::NameTaken { .. } => "name_taken",
+            Self::NameRevoked { .. } => "name_revoked",
+            Self::NameReserved { .. } => "name_reserved",
+            Self::NameInvalid { .. } => "name_invalid",
+            Self::InviteInvalid { .. } => "invite_invalid",
+            Self::RequestInvalid { .. } => "request_invalid",
+            Self::Revoked { .. } => "revoked",
+            Self::VersionTaken { .. } => "version_taken",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+
+    /// What helps.
+    pub fn next(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::UnknownNode { .. } | Self::UnknownLabel { .. } => {
+                "`orangery node list` shows all nodes and their labels"
+            }
+            Self::UnknownApp { .. } | Self::UnknownVersion { .. } => {
+                "`orangery release list` shows what was published, `orangery release publish` adds to it"
+            }
+            Self::NoNodes => "`orangery node invite` makes a token, `orangery-agent join TOKEN` uses it on the board",
+            Self::PlanChanged => "look at the new plan and apply that one",
+            Self::TooManyApps { .. } => "stop an app that the node no longer needs, and wait until it has",
+            Self::TokenUnknown | Self::TokenUsed | Self::TokenExpired { .. } => {
+                "`orangery node invite` makes a new token"
+            }
+            Self::NameTaken { .. } => {
+                "use another name (`orangery node invite --name NAME`); to replace a board, revoke the old node first and \
+                 invite the new one by that name"
+            }
+            Self::NameRevoked { .. } => "`orangery node invite --name NAME` with that name",
+            Self::NameReserved { .. } | Self::NameInvalid { .. } => {
+                "`orangery node invite --name NAME` gives the node a name"
+            }
+            Self::Unavailable { .. } => "try again; if it goes on, the coordinator's log says what failed",
+            Self::InvalidSelector { .. }
+            | Self::InviteInvalid { .. }
+            | Self::RequestInvalid { .. }
+            | Self::Revoked { .. }
+            | Self::VersionTaken { .. } => return None,
+        })
+    }
+}
+
+impl From<&StoreError> for Refused {
+    fn from(error: &StoreError) -> Self {
+        Self::Unavailable { reason: error.to_string() }
+    }
+}

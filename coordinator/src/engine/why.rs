@@ -1,0 +1,232 @@
+//! Why each app of a node is where it is. Pure: what is known goes in, sentences that an operator understands come out, and
+//! there is always at least one.
+
+use std::collections::BTreeMap;
+
+use orangery_wire::messages::{AppReport, Phase, Refusal, ReleaseRef, What};
+use orangery_wire::rest::{DesiredView, NodeView, Why, WhyLine};
+use orangery_wire::{AppName, UnixTime};
+
+/// What is known besides the node itself.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The time now.
+    pub now: UnixTime,
+    /// Whether the broker is reached.
+    pub broker_connected: bool,
+    /// The newest event of each app.
+    pub last: BTreeMap<AppName, What>,
+}
+
+/// Answers for one node.
+pub fn why(node: &NodeView, facts: &Facts) -> Why {
+    let mut lines = about_node(node, facts);
+    let reports = node.reported.iter().flat_map(|reported| &reported.apps);
+    let mut apps: BTreeMap<&AppName, (Option<&DesiredView>, Option<&AppReport>)> =
+        reports.map(|report| (&report.app, (None, Some(report)))).collect();
+    for desired in &node.desired {
+        apps.entry(&desired.app).or_default().0 = Some(desired);
+    }
+    lines
+        .extend(apps.into_iter().map(|(app, (desired, report))| Question { node, facts, app, desired, report }.line()));
+    if lines.is_empty() {
+        let text = format!(
+            "{} was not told to run anything yet; `orangery deploy APP@VERSION --to {}` does that.",
+            node.node, node.node
+        );
+        lines.push(line(None, "nothing_desired", text));
+    }
+    Why { node: node.node.clone(), lines }
+}
+
+fn line(app: Option<&AppName>, code: &str, text: String) -> WhyLine {
+    WhyLine { app: app.cloned(), code: code.to_owned(), refusal: None, text }
+}
+
+/// What stands in the way of all apps.
+fn about_node(node: &NodeView, facts: &Facts) -> Vec<WhyLine> {
+    let name = &node.node;
+    let mut lines = Vec::new();
+    if node.revoked {
+        let text = format!(
+            "{name} was revoked: it is told nothing and given nothing. To take it in again, invite it by its name."
+        );
+        lines.push(line(None, "revoked", text));
+    } else if node.reported.is_none() {
+        let text = format!(
+            "{name} enrolled {} and has never reported. Check that `orangery-agent run` runs there and reaches the broker.",
+            ago(facts.now, node.joined_at)
+        );
+        lines.push(line(None, "never_seen", text));
+    } else if !facts.broker_connected {
+        let text = format!(
+            "The coordinator does not reach its broker, so it cannot hear {name}; what follows is what was last known."
+        );
+        lines.push(line(None, "offline", text));
+    } else if !node.online {
+        let text = format!("{name} is not connected; it was last heard {}.", heard(node, facts));
+        lines.push(line(None, "offline", text));
+    }
+    if node.reported.as_ref().is_some_and(|reported| reported.trust.stale) {
+        let text = format!(
+            "{name}'s trusted metadata has expired: it goes on with what it runs and takes no new release until it can refresh it."
+        );
+        lines.push(line(None, "expired", text));
+    }
+    lines
+}
+
+fn heard(node: &NodeView, facts: &Facts) -> String {
+    node.seen_at.map_or_else(|| "before the coordinator's database was made".to_owned(), |at| ago(facts.now, at))
+}
+
+/// "3 minutes ago", with one unit: nobody needs two here.
+fn ago(now: UnixTime, then: UnixTime) -> String {
+    let secs = now.saturating_sub(then);
+    let (count, unit) = match secs {
+        0..=1 => return "just now".to_owned(),
+        2..=119 => (secs, "seconds"),
+        120..=7_199 => (secs / 60, "minutes"),
+        7_200..=172_799 => (secs / 3_600, "hours"),
+        _ => (secs / 86_400, "days"),
+    };
+    format!("{count} {unit} ago")
+}
+
+/// One app of the node.
+struct Question<'a> {
+    node: &'a NodeView,
+    facts: &'a Facts,
+    app: &'a AppName,
+    desired: Option<&'a DesiredView>,
+    report: Option<&'a AppReport>,
+}
+
+impl Question<'_> {
+    fn line(&self) -> WhyLine {
+        match (self.desired, self.report) {
+            (None, _) => self.says(
+                "nothing_desired",
+                format!("Nobody told {} what to do with {}. {}", self.node.node, self.app, self.runs()),
+            ),
+            (Some(desired), None) => self.not_taken_in(desired),
+            (Some(desired), Some(report)) if report.generation < desired.generation => self.not_taken_in(desired),
+            (Some(desired), Some(report)) => self.taken_in(desired, report),
+        }
+    }
+
+    fn says(&self, code: &str, text: String) -> WhyLine {
+        line(Some(self.app), code, text)
+    }
+
+    /// "garage was told to run greeter 1.2.0 (generation 4)"
+    fn told(&self, desired: &DesiredView) -> String {
+        let (node, app, generation) = (&self.node.node, self.app, desired.generation);
+        match &desired.version {
+            Some(version) => format!("{node} was told to run {app} {version} (generation {generation})"),
+            None => format!("{node} was told to stop {app} (generation {generation})"),
+        }
+    }
+
+    /// "It runs 1.1.0."
+    fn runs(&self) -> String {
+        let Some(report) = self.report else { return "It has not reported anything about it.".to_owned() };
+        match (&report.running, &report.current) {
+            (Some(running), Some(current)) if running.id == current.id => format!("It runs {}.", running.version),
+            (Some(running), Some(current)) => {
+                format!("It runs {} on trial; {} is proven there.", running.version, current.version)
+            }
+            (Some(running), None) => format!("It runs {} on trial; no release is proven there yet.", running.version),
+            (None, Some(current)) => format!("It should run {}, which is not running at this moment.", current.version),
+            (None, None) => "It runs no release of it.".to_owned(),
+        }
+    }
+
+    fn not_taken_in(&self, desired: &DesiredView) -> WhyLine {
+        let told = self.told(desired);
+        let (code, because) = if self.node.revoked {
+            ("revoked", "but it was revoked".to_owned())
+        } else if self.node.reported.is_none() {
+            ("never_seen", "but has never reported anything".to_owned())
+        } else if self.node.online {
+            ("not_taken_in", "and has not taken that in yet: it should within seconds".to_owned())
+        } else {
+            (
+                "offline",
+                format!(
+                    "but is not connected (last heard {}); it will hear of it when it is",
+                    heard(self.node, self.facts)
+                ),
+            )
+        };
+        let runs = if self.node.reported.is_some() { format!(" {}", self.runs()) } else { String::new() };
+        self.says(code, format!("{told} {because}.{runs}"))
+    }
+
+    fn taken_in(&self, desired: &DesiredView, report: &AppReport) -> WhyLine {
+        if let Some(refusal) = report.refusal.as_ref().filter(|refusal| Some(refusal.release) == desired.release) {
+            return self.refused(desired, report, refusal);
+        }
+        let current = report.current.as_ref().map(|current| current.id);
+        if report.phase != Phase::Settled || current != desired.release {
+            return self.in_progress(desired, report);
+        }
+        match (&report.current, report.healthy) {
+            (None, _) => self.says("up_to_date", format!("{} and has done so.", self.told(desired))),
+            (Some(current), Some(false)) => self.unhealthy(desired, current),
+            (Some(_), _) => self.says(
+                "up_to_date",
+                format!("{} and does: it is proven there and its probes hold.", self.told(desired)),
+            ),
+        }
+    }
+
+    fn refused(&self, desired: &DesiredView, report: &AppReport, refusal: &Refusal) -> WhyLine {
+        let again = match report.phase {
+            Phase::Settled => "",
+            _ => " It is going back to what it ran before.",
+        };
+        let reason = refusal.reason.trim_end_matches('.');
+        let text = format!("{} and refused it: {}: {reason}.{again} {}", self.told(desired), refusal.code, self.runs());
+        WhyLine { refusal: Some(refusal.code), ..self.says(refusal.code.as_str(), text) }
+    }
+
+    fn in_progress(&self, desired: &DesiredView, report: &AppReport) -> WhyLine {
+        let doing = match report.phase {
+            Phase::Fetching => "it is downloading and checking it",
+            Phase::Activating => "it is starting it on trial",
+            Phase::Probing => "it runs on trial and its probes are being asked",
+            Phase::Restoring => "it is making what was proven before run again",
+            Phase::Settled => "it is about to begin",
+        };
+        let trouble = match self.facts.last.get(self.app) {
+            Some(What::Retrying { deed, reason }) => {
+                format!(" The last attempt to {deed} failed and will be made again: {}.", reason.trim_end_matches('.'))
+            }
+            Some(What::AppExited { reason, restarts }) => {
+                format!(" It ended by itself ({reason}), {restarts} times in a row.")
+            }
+            _ => String::new(),
+        };
+        self.says("in_progress", format!("{}: {doing}.{trouble} {}", self.told(desired), self.runs()))
+    }
+
+    fn unhealthy(&self, desired: &DesiredView, current: &ReleaseRef) -> WhyLine {
+        let because = match self.facts.last.get(self.app) {
+            Some(What::AppHealth { healthy: false, reason: Some(reason) } | What::AppExited { reason, .. }) => {
+                format!(" ({})", reason.trim_end_matches('.'))
+            }
+            _ => String::new(),
+        };
+        let text = format!(
+            "{} and does, but its probes fail now{because}. {} was proven there before, so nothing goes back by itself.",
+            self.told(desired),
+            current.version
+        );
+        self.says("unhealthy_now", text)
+    }
+}
+
+#[cfg(test)]
+#[path = "why/tests.rs"]
+mod tests;
