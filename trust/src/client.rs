@@ -54,6 +54,9 @@ pub struct TrustedSet {
     /// Never without a timestamp.
     snapshot: Option<Trusted<Snapshot>>,
     targets: Option<Trusted<Targets>>,
+    /// Roles whose files are still on disk though they count no more; the next [`Keep`] has them removed. If they stayed,
+    /// the next load would take a newer timestamp for one of their time.
+    leftover: Vec<Role>,
 }
 
 /// Metadata that was verified.

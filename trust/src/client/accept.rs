@@ -18,7 +18,8 @@ impl TrustedSet {
     pub(super) fn from_root(bytes: &[u8]) -> Result<Self, Refusal> {
         let root = Envelope::<Root>::parse(bytes)?;
         let signers = root.verify(&root.content.root)?;
-        Ok(Self { root: Trusted::new(root, signers), timestamp: None, snapshot: None, targets: None })
+        let root = Trusted::new(root, signers);
+        Ok(Self { root, timestamp: None, snapshot: None, targets: None, leftover: Vec::new() })
     }
 
     /// The next root (TUF 5.3.4 to 5.3.8). Says which roles' metadata must be forgotten with it.

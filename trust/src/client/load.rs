@@ -36,17 +36,20 @@ impl TrustedSet {
     }
 
     fn load_online(&mut self, stored: &Stored, earlier: &[Root]) -> Result<(), Refusal> {
-        let Some(bytes) = &stored.timestamp else { return Ok(()) };
-        let timestamp = Envelope::<Timestamp>::parse(bytes)?;
-        let Some(timestamp) = self.vouched(timestamp, Role::Timestamp, earlier)? else { return Ok(()) };
-        let snapshot = match &stored.snapshot {
-            None => None,
-            Some(bytes) => match self.vouched(Envelope::<Snapshot>::parse(bytes)?, Role::Snapshot, earlier)? {
-                None => return Ok(()),
-                some => some,
-            },
-        };
-        (self.timestamp, self.snapshot) = (Some(timestamp), snapshot);
+        if let Some(bytes) = &stored.timestamp {
+            let timestamp = self.vouched(Envelope::<Timestamp>::parse(bytes)?, earlier)?;
+            let snapshot = match &stored.snapshot {
+                Some(bytes) => Some(self.vouched(Envelope::<Snapshot>::parse(bytes)?, earlier)?),
+                None => None,
+            };
+            // A snapshot may be missing, but one whose keys were rotated takes the timestamp with it.
+            if let (Some(timestamp), None | Some(Some(_))) = (timestamp, &snapshot) {
+                (self.timestamp, self.snapshot) = (Some(timestamp), snapshot.flatten());
+                return Ok(());
+            }
+        }
+        let on_disk = [(Role::Timestamp, &stored.timestamp), (Role::Snapshot, &stored.snapshot)];
+        self.leftover = on_disk.into_iter().filter(|(_, bytes)| bytes.is_some()).map(|(role, _)| role).collect();
         Ok(())
     }
 
@@ -54,12 +57,11 @@ impl TrustedSet {
     fn vouched<T: crate::metadata::Content>(
         &self,
         signed: Envelope<T>,
-        role: Role,
         earlier: &[Root],
     ) -> Result<Option<Trusted<T>>, Refusal> {
-        match signed.verify(self.root.content.keys_of(role)) {
+        match signed.verify(self.root.content.keys_of(T::ROLE)) {
             Ok(signers) => Ok(Some(Trusted::new(signed, signers))),
-            Err(_) if earlier.iter().any(|root| signed.verify(root.keys_of(role)).is_ok()) => Ok(None),
+            Err(_) if earlier.iter().any(|root| signed.verify(root.keys_of(T::ROLE)).is_ok()) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }

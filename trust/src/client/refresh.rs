@@ -27,7 +27,7 @@ use crate::refusal::Refusal;
 /// (refresh.finish(), outcome) // also after a refusal: a root that was verified stays
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refresh {
     set: TrustedSet,
     /// Fixed for the whole pass (TUF 5.1).
@@ -159,6 +159,11 @@ impl Refresh {
             Role::Targets => {
                 self.set.accept_targets(bytes, self.now)?;
                 self.step = Step::Done;
+            }
+        }
+        for role in std::mem::take(&mut self.set.leftover) {
+            if role != request.role && !forget.contains(&role) {
+                forget.push(role);
             }
         }
         Ok(Some(Keep { role: request.role, version: self.version(request.role), bytes: bytes.to_vec(), forget }))

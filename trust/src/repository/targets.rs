@@ -116,7 +116,7 @@ impl TargetsContent {
     }
 
     /// The targets that follow `before`, with the same entries. `before` may have expired; it must be signed by keys that
-    /// `root` names.
+    /// `root` names, which after a change of the targets key is the root before the latest.
     ///
     /// # Errors
     /// `before` cannot be trusted, its version cannot grow, or it has delegations, which would be lost.

@@ -1,0 +1,165 @@
+//! The client workflow against a real repository: what becomes trusted, and what does not.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{Client, DAY, MANIFEST, NOW, Repo};
+use orangery_trust::release::target_path;
+use orangery_trust::{Refresh, Refusal, Role, Stored, TrustedSet};
+use orangery_wire::messages::RefusalCode;
+use serde_json::json;
+
+fn path(version: &str) -> String {
+    target_path(&"greeter".parse().unwrap(), &version.parse().unwrap())
+}
+
+#[test]
+fn a_first_refresh_walks_the_whole_chain_and_a_second_only_looks() {
+    let mut repo = Repo::new();
+    repo.release("1.0.0");
+    let mut client = Client::of(&repo);
+    assert_eq!(client.refresh(&repo), Ok(()));
+    assert_eq!(client.asked, ["2.root.json", "timestamp.json", "2.snapshot.json", "2.targets.json"]);
+    assert_eq!(client.versions(), [1, 2, 2, 2]);
+    assert_eq!(client.stored.targets.as_deref(), Some(&*repo.latest_targets), "the bytes are kept as served");
+
+    let set = client.set();
+    let target = set.target(&path("1.0.0"), NOW).unwrap();
+    assert!(target.is(MANIFEST));
+    assert!(!target.is(b"{\"format\":2}"));
+    assert!(!target.is(b"{\"format\":1} "));
+
+    assert_eq!(client.refresh(&repo), Ok(()));
+    assert_eq!(client.asked, ["2.root.json", "timestamp.json"]);
+
+    repo.publish();
+    assert_eq!(client.refresh(&repo), Ok(()));
+    assert_eq!(client.asked, ["2.root.json", "timestamp.json", "3.snapshot.json"], "the targets are the same");
+}
+
+#[test]
+fn a_release_is_found_by_app_and_version_and_says_where_its_manifest_lies() {
+    let mut repo = Repo::new();
+    repo.release("1.0.0");
+    let mut client = Client::of(&repo);
+    client.refresh(&repo).unwrap();
+    let (app, version) = ("greeter".parse().unwrap(), "1.0.0".parse().unwrap());
+    let release = client.set().release(&app, &version, NOW).unwrap();
+    assert_eq!(release.length, MANIFEST.len() as u64);
+    assert_eq!(release.file, format!("greeter/1.0.0/{}.manifest.json", release.id));
+
+    let unknown = client.set().release(&app, &"1.0.1".parse().unwrap(), NOW).unwrap_err();
+    assert_eq!(unknown.code(), RefusalCode::Unverified);
+    assert!(matches!(unknown, Refusal::UnknownTarget { delegated: false, .. }), "{unknown}");
+}
+
+#[test]
+fn releases_below_the_owners_floor_are_refused_and_those_above_it_are_free() {
+    let mut repo = Repo::new();
+    repo.release("1.9.0");
+    repo.release("1.10.0");
+    repo.release_with("2.0.0", Some("1.10.0"));
+    let mut client = Client::of(&repo);
+    client.refresh(&repo).unwrap();
+    let app = "greeter".parse().unwrap();
+    let release = |version: &str| client.set().release(&app, &version.parse().unwrap(), NOW);
+    assert!(matches!(release("1.9.0"), Err(Refusal::BelowFloor { .. })));
+    assert!(release("1.10.0").is_ok());
+    assert!(release("2.0.0").is_ok());
+}
+
+#[test]
+fn a_target_that_contradicts_its_path_is_no_release() {
+    let mut repo = Repo::new();
+    repo.release("1.0.0");
+    repo.forge("2.targets.json", Role::Targets, |signed| {
+        signed["version"] = 3.into();
+        signed["targets"]["greeter/1.0.0/manifest.json"]["custom"]["version"] = "0.9.0".into();
+    });
+    repo.latest_targets = repo.files["2.targets.json"].clone();
+    repo.publish();
+    let mut client = Client::of(&repo);
+    client.refresh(&repo).unwrap();
+    let refusal = client.set().release(&"greeter".parse().unwrap(), &"1.0.0".parse().unwrap(), NOW).unwrap_err();
+    assert!(matches!(refusal, Refusal::NotARelease { .. }), "{refusal}");
+}
+
+#[test]
+fn nothing_is_trusted_without_a_root_or_before_a_refresh() {
+    assert_eq!(TrustedSet::load(&Stored::default()).map(|_| ()), Err(Refusal::NoRoot));
+    assert_eq!(Refusal::NoRoot.code(), RefusalCode::NoTrustRoot);
+    let repo = Repo::new();
+    let set = Client::of(&repo).set();
+    assert_eq!(set.check(NOW), Err(Refusal::Incomplete { role: Role::Timestamp }));
+    assert_eq!(set.target("x", NOW), Err(Refusal::Incomplete { role: Role::Timestamp }));
+    assert!(set.expired(NOW).is_empty());
+}
+
+#[test]
+fn a_timestamp_of_the_same_version_changes_nothing() {
+    let mut repo = Repo::new();
+    let mut client = Client::of(&repo);
+    client.refresh(&repo).unwrap();
+    repo.forge("timestamp.json", Role::Timestamp, |signed| signed["meta"]["snapshot.json"]["version"] = 100.into());
+    let before = client.stored.clone();
+    assert_eq!(client.refresh(&repo), Ok(()));
+    assert_eq!(client.asked, ["2.root.json", "timestamp.json"]);
+    assert_eq!(client.stored, before);
+}
+
+#[test]
+fn a_missing_file_is_named_and_the_next_refresh_goes_on() {
+    let repo = Repo::new();
+    for file in ["timestamp.json", "1.snapshot.json", "1.targets.json"] {
+        let mut client = Client::of(&repo);
+        let outcome = client.refresh_from(NOW, |request| repo.serve(request).filter(|_| request.file != file));
+        let refusal = Refusal::Missing { file: file.to_owned() };
+        assert_eq!(outcome, Err(refusal.clone()));
+        assert_eq!((refusal.code(), refusal.may_pass()), (RefusalCode::NotFound, true));
+        assert_eq!(client.refresh(&repo), Ok(()));
+        assert_eq!(client.versions(), [1, 1, 1, 1]);
+    }
+}
+
+#[test]
+fn bytes_that_nobody_asked_for_are_refused() {
+    let repo = Repo::new();
+    let mut refresh = Refresh::begin(Client::of(&repo).set(), NOW);
+    assert!(refresh.supply(Some(b"{}")).is_err());
+    assert_eq!(refresh.next(), None);
+    assert_eq!(refresh.supply(Some(b"{}")), Err(Refusal::NotAsked));
+    assert_eq!(refresh.supply(None), Err(Refusal::NotAsked));
+}
+
+#[test]
+fn delegations_are_not_searched_and_the_refusal_says_so() {
+    let mut repo = Repo::new();
+    repo.forge("1.targets.json", Role::Targets, |signed| {
+        signed["delegations"] = json!({ "keys": {}, "roles": [{ "name": "team", "keyids": [], "threshold": 1, "paths": ["*"], "terminating": false }] });
+    });
+    repo.latest_targets = repo.files["1.targets.json"].clone();
+    repo.publish();
+    let mut client = Client::of(&repo);
+    client.refresh(&repo).unwrap();
+    let set = client.set();
+    let refusal = set.target("team/file", NOW).unwrap_err();
+    assert!(refusal.to_string().contains("does not follow delegations"), "{refusal}");
+    assert!(orangery_trust::repository::TargetsContent::next(&repo.latest_root, &repo.latest_targets).is_err());
+}
+
+#[test]
+fn the_time_of_signing_is_taken_from_the_owner_and_never_from_the_coordinator() {
+    let mut repo = Repo::new();
+    repo.now = NOW + 5 * DAY;
+    repo.release("1.0.0");
+    repo.now = NOW + 9 * DAY;
+    repo.publish();
+    repo.forge("timestamp.json", Role::Timestamp, |signed| {
+        signed["x-orangery-signed-at"] = "9999-01-01T00:00:00Z".into();
+    });
+    let mut client = Client::of(&repo);
+    assert_eq!(client.set().signed_at(), Some(NOW));
+    client.refresh(&repo).unwrap();
+    assert_eq!(client.set().signed_at(), Some(NOW + 5 * DAY));
+}
