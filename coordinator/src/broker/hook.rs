@@ -36,6 +36,7 @@ impl Gate {
         let register = context.extends.hook_mgr().register();
         for point in [
             Type::ClientAuthenticate,
+            Type::ClientConnected,
             Type::ClientSubscribeCheckAcl,
             Type::MessagePublishCheckAcl,
             Type::MessagePublish,
@@ -141,6 +142,10 @@ impl Handler for Gate {
                 Some(nowhere) => HookResult::Publish(nowhere),
                 None => return (true, result),
             },
+            Parameter::ClientConnected(session) => {
+                self.tunnels.cut_superseded(session.id.remote_addr, &session.id.client_id);
+                return (true, result);
+            }
             _ => return (true, result),
         };
         (false, Some(verdict))

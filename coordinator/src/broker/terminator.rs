@@ -150,19 +150,25 @@ async fn unconnected(connected: &mut oneshot::Receiver<()>, patience: Duration) 
     }
 }
 
-/// Carries bytes both ways. The end of one direction is passed on; the other then has [`LINGER`] to end too.
+/// Carries bytes both ways. The end of one direction is passed on, and the other then has [`LINGER`] to end too; when
+/// one breaks, both are over.
 async fn carry(tls: &mut TlsStream<TcpStream>, plain: &mut TcpStream) {
     let (tls_read, tls_write) = io::split(tls);
     let (plain_read, plain_write) = plain.split();
     let (up, down) = (pump(tls_read, plain_write), pump(plain_read, tls_write));
     tokio::pin!(up, down);
-    let first = tokio::select! {
-        end = &mut up => (end, timeout(LINGER, down).await).0,
-        end = &mut down => (end, timeout(LINGER, up).await).0,
+    let end = tokio::select! {
+        end = &mut up => linger(end, down).await,
+        end = &mut down => linger(end, up).await,
     };
-    if let Err(error) = first {
+    if let Err(error) = end {
         tracing::debug!(%error, "a connection broke");
     }
+}
+
+async fn linger(end: io::Result<()>, rest: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    end?;
+    timeout(LINGER, rest).await.unwrap_or(Ok(()))
 }
 
 /// Copies until the end of `from`, then closes `to`. Flushes after each piece: TLS keeps back what was not flushed.

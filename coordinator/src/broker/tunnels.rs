@@ -104,8 +104,7 @@ impl Tunnels {
         Ok(Ticket { tunnels: self.clone(), address, name, cut: cut_rx, connected })
     }
 
-    /// Lets the client at `address` in under `client_id`, and cuts the tunnels by which it was connected before: a node
-    /// that comes back need not wait until its old connection is found dead.
+    /// Lets the client at `address` in under `client_id`. A connection that it had before is superseded from now on.
     pub fn connect(&self, address: Option<SocketAddr>, client_id: &str) -> Result<(), Refused> {
         let address = address.ok_or(Refused::UnknownAddress)?;
         let mut state = self.lock();
@@ -117,10 +116,16 @@ impl Tunnels {
             let _ = waiting.send(());
         }
         let name = open.name.clone();
-        if let Some(before) = state.connected.insert(name, address).filter(|before| *before != address) {
-            state.open.remove(&before);
-        }
+        state.connected.insert(name, address);
         Ok(())
+    }
+
+    /// Cuts the tunnels by which the client was connected before the one at `address`. To be called when rmqtt is done
+    /// with the old session: cut sooner, it could not be told, and rmqtt would refuse the new one.
+    pub fn cut_superseded(&self, address: Option<SocketAddr>, client_id: &str) {
+        let mut state = self.lock();
+        let Some(now) = state.connected.get(client_id).copied().filter(|now| Some(*now) == address) else { return };
+        state.open.retain(|address, open| *address == now || *open.name != *client_id || open.waiting.is_some());
     }
 
     /// Whether another connection of the same client has taken the place of the one at `address`.
@@ -220,8 +225,12 @@ mod tests {
         let mut new = tunnels.open(address(2), "a", PEER).unwrap();
         assert!(!is_cut(&mut old), "a handshake alone takes no place");
         tunnels.connect(Some(address(2)), "a").unwrap();
-        assert!(is_cut(&mut old) && !is_cut(&mut new));
         assert!(tunnels.is_superseded(Some(address(1)), "a"));
+        tunnels.cut_superseded(Some(address(1)), "a");
+        assert!(!is_cut(&mut old) && !is_cut(&mut new), "the old one has no say any more");
+        let mut next = tunnels.open(address(3), "a", PEER).unwrap();
+        tunnels.cut_superseded(Some(address(2)), "a");
+        assert!(is_cut(&mut old) && !is_cut(&mut new) && !is_cut(&mut next));
         drop(old);
         assert!(!tunnels.is_superseded(Some(address(2)), "a"));
         assert_eq!(tunnels.connected(), 1);
