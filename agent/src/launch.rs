@@ -1,0 +1,139 @@
+//! What is to run, and what is known of it while it runs. Runners and probes meet here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use orangery_wire::manifest::{UnknownVariable, expand};
+use orangery_wire::{AppName, Digest, Manifest, ReleaseId, Version};
+
+/// Where programs are looked up, unless the release or the node says otherwise. Nothing else of the agent's own
+/// environment reaches an app.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A release that is to run on this node.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The app.
+    pub app: AppName,
+    /// The release.
+    pub release: ReleaseId,
+    /// Its version.
+    pub version: Version,
+    /// Its manifest.
+    pub manifest: Arc<Manifest>,
+    /// The directory of its files.
+    pub tree: PathBuf,
+    /// The app's own directory; it is the working directory.
+    pub data: PathBuf,
+    /// Every variable that the manifest's texts may name; the app has them as its environment.
+    pub variables: BTreeMap<String, String>,
+    /// Whether it is on trial: then nothing durable may start it at boot.
+    pub trial: bool,
+}
+
+/// A command with every variable replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// The program, an absolute path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Words {
+    /// Replaces the variables in `words`. A first word that is no absolute path is a path in `tree`.
+    pub fn new(words: &[String], tree: &Path, variables: &BTreeMap<String, String>) -> Result<Self, UnknownVariable> {
+        let all = environment(tree, variables);
+        let mut words = words.iter().map(|word| expand(word, &all));
+        let program = words.next().transpose()?.unwrap_or_default();
+        Ok(Self { program: tree.join(program), arguments: words.collect::<Result<_, _>>()? })
+    }
+}
+
+/// The whole environment of an app or of a probe's command: `variables`, `ORANGERY_TREE`, and `PATH` unless it is given.
+pub fn environment(tree: &Path, variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+    all.extend(variables.clone());
+    all.insert("ORANGERY_TREE".to_owned(), tree.display().to_string());
+    all
+}
+
+impl Launch {
+    /// The command that starts the app.
+    pub fn words(&self) -> Result<Words, UnknownVariable> {
+        Words::new(&self.manifest.run.exec, &self.tree, &self.variables)
+    }
+
+    /// The app's environment.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        environment(&self.tree, &self.variables)
+    }
+
+    /// Tells two launches apart that would make different processes, even of one release: the node's settings count too.
+    /// The tree does not: the same files are reached through the release's own path and through the `current` link.
+    pub fn digest(&self) -> Digest {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let variables = self.variables.iter().flat_map(|(name, value)| [name, value]);
+        let texts = self.manifest.run.exec.iter().chain(variables);
+        for text in texts {
+            // No text has a NUL in it.
+            context.update(text.as_bytes());
+            context.update(b"\0");
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Digest(bytes)
+    }
+}
+
+/// What is known of an app's run. A runner writes it, everyone may watch it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Life {
+    /// The release that runs at this moment; `None` also between an exit and the restart.
+    pub release: Option<ReleaseId>,
+    /// How often it exited by itself since it was told to run.
+    pub exits: u32,
+    /// Why it counts as failed: on trial it exited more often than its restart policy allows and is not started again.
+    pub failed: Option<String>,
+}
+
+/// The end of [`Life`] that is read.
+pub type LifeWatch = tokio::sync::watch::Receiver<Life>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn words(words: &[&str], pairs: &[(&str, &str)]) -> Result<Words, UnknownVariable> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Words::new(&words, Path::new("/tree"), &variables(pairs))
+    }
+
+    #[test]
+    fn a_relative_program_is_in_the_tree_and_an_absolute_one_is_the_nodes_own() {
+        assert_eq!(words(&["bin/a"], &[]).unwrap().program, Path::new("/tree/bin/a"));
+        assert_eq!(words(&["/bin/sh"], &[]).unwrap().program, Path::new("/bin/sh"));
+    }
+
+    #[test]
+    fn arguments_name_variables_and_the_tree() {
+        let words = words(&["a", "--port=${PORT}", "${ORANGERY_TREE}/b", "$PORT"], &[("PORT", "80 ${X}")]).unwrap();
+        assert_eq!(words.arguments, ["--port=80 ${X}", "/tree/b", "$PORT"]);
+    }
+
+    #[test]
+    fn a_variable_that_nobody_defined_is_named() {
+        assert_eq!(words(&["a", "${NO}"], &[]).unwrap_err().name, "NO");
+    }
+
+    #[test]
+    fn the_environment_has_a_path_but_the_releases_own_goes_first() {
+        assert_eq!(environment(Path::new("/tree"), &variables(&[]))["PATH"], PATH);
+        assert_eq!(environment(Path::new("/tree"), &variables(&[("PATH", "/opt")]))["PATH"], "/opt");
+    }
+}

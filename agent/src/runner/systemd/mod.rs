@@ -1,0 +1,212 @@
+//! Apps as units of systemd.
+//!
+//! The unit of the proven release is in /etc, runs what the `current` link names and is enabled: it starts at boot, agent
+//! or not. A trial is a layer in /run above it (see [`files`]): a power cut takes it away. A commit writes the proven
+//! release's unit, removes the layer and lets systemd read its units anew; the running process is not touched.
+//!
+//! Which release a unit runs is read from the environment of its first process, not from files: those say only what
+//! would run after the next start.
+
+mod files;
+mod systemctl;
+mod unit;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery_wire::{AppName, ReleaseId};
+use tokio::sync::{OnceCell, mpsc, watch as channel};
+use tokio::task::JoinHandle;
+
+use self::files::Files;
+use self::systemctl::Shown;
+use self::unit::Place;
+use self::watch::{Since, Watch};
+use super::{Exit, RunnerSettings, procfs};
+use crate::launch::{Launch, Life};
+use crate::layout::Layout;
+
+/// In the environment of each app: which launch it is, so that a change of the node's settings is seen.
+const LAUNCH: &str = "ORANGERY_LAUNCH";
+
+/// A unit that this agent watches.
+#[derive(Debug)]
+pub struct Hosted {
+    launch: Launch,
+    trial: channel::Sender<bool>,
+    watch: JoinHandle<()>,
+}
+
+impl Hosted {
+    /// Which release it is.
+    pub fn release(&self) -> ReleaseId {
+        self.launch.release
+    }
+}
+
+impl Drop for Hosted {
+    /// The unit goes on; only the watch ends.
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+/// Starts and stops units.
+#[derive(Debug)]
+pub struct SystemdRunner {
+    layout: Layout,
+    settings: RunnerSettings,
+    exits: mpsc::UnboundedSender<Exit>,
+    version: OnceCell<u32>,
+}
+
+impl SystemdRunner {
+    /// A runner for the apps below `layout`, which must be an absolute path.
+    pub fn new(layout: Layout, settings: RunnerSettings, exits: mpsc::UnboundedSender<Exit>) -> Self {
+        Self { layout, settings, exits, version: OnceCell::new() }
+    }
+
+    /// Makes `launch` run as the app's unit. If it runs already it is left alone.
+    pub async fn run(
+        &self,
+        here: &mut Option<Hosted>,
+        launch: Launch,
+        life: &Arc<channel::Sender<Life>>,
+    ) -> Result<(), String> {
+        let files = self.files(&launch.app);
+        files.ensure_ours()?;
+        let grace = longest_grace(&files, &launch);
+        if self.write(&files, &launch).await? {
+            systemctl::daemon_reload().await?;
+        }
+        let shown = systemctl::show(&files.unit).await?;
+        ensure_unshadowed(&files, &shown)?;
+        let mut since = Since { secs: now_secs(), exits: 0 };
+        if runs(&shown, &launch) {
+            let same = |hosted: &&mut Hosted| hosted.launch.digest() == launch.digest();
+            if let Some(hosted) = here.as_mut().filter(same) {
+                hosted.trial.send_replace(launch.trial);
+                hosted.launch = launch;
+                return Ok(());
+            }
+            tracing::info!(app = %launch.app, release = launch.release.short(), "found the app running");
+            since.exits = shown.exits();
+        } else {
+            *here = None;
+            life.send_replace(Life::default());
+            // Also sets its count of restarts back.
+            systemctl::reset_failed(&files.unit).await;
+            if let Err(reason) = systemctl::restart(&files.unit, grace).await {
+                return Err(not_started(&files.unit, &reason, since.secs).await);
+            }
+        }
+        *here = Some(self.host(files.unit, launch, life, since));
+        Ok(())
+    }
+
+    /// Trusts what runs: writes its unit for good and removes the trial, without a restart.
+    pub async fn commit(&self, hosted: &mut Hosted) -> Result<(), String> {
+        hosted.launch.trial = false;
+        hosted.trial.send_replace(false);
+        if self.write(&self.files(&hosted.launch.app), &hosted.launch).await? {
+            systemctl::daemon_reload().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the app's unit for another kind of runner's trial: what starts at boot stays.
+    pub async fn stop(&self, here: &mut Option<Hosted>, app: &AppName) -> Result<(), String> {
+        let files = self.files(app);
+        *here = None;
+        if !self.settings.systemd_usable() || !files.any() {
+            return Ok(());
+        }
+        files.ensure_ours()?;
+        systemctl::stop(&files.unit, Duration::from_secs(files.grace_secs())).await?;
+        if files.remove_trial()? {
+            systemctl::daemon_reload().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the app's unit and removes it.
+    pub async fn remove(&self, here: &mut Option<Hosted>, app: &AppName) -> Result<(), String> {
+        let files = self.files(app);
+        *here = None;
+        // Without its files there is no unit: they go only after it was stopped.
+        if !self.settings.systemd_usable() || !files.any() {
+            return Ok(());
+        }
+        files.ensure_ours()?;
+        systemctl::stop(&files.unit, Duration::from_secs(files.grace_secs())).await?;
+        files.remove_all()?;
+        systemctl::daemon_reload().await?;
+        systemctl::reset_failed(&files.unit).await;
+        Ok(())
+    }
+
+    /// Writes the files for `launch`; says whether systemd must read its units anew.
+    async fn write(&self, files: &Files, launch: &Launch) -> Result<bool, String> {
+        let version = *self.version.get_or_init(systemctl::version).await;
+        let place = Place { layout: &self.layout, version };
+        let text = |text: Result<String, unit::Unwritable>| text.map_err(|unwritable| unwritable.to_string());
+        if launch.trial {
+            return files.try_out(&text(unit::drop_in(launch, place))?, &text(unit::unit(launch, place))?);
+        }
+        let tree = self.layout.current(&launch.app).join("tree");
+        files.prove(&text(unit::unit(&Launch { tree, ..launch.clone() }, place))?)
+    }
+
+    fn files(&self, app: &AppName) -> Files {
+        Files::new(app, &self.settings.unit_dir, &self.settings.runtime_unit_dir)
+    }
+
+    fn host(&self, unit: String, launch: Launch, life: &Arc<channel::Sender<Life>>, since: Since) -> Hosted {
+        life.send_replace(Life { release: Some(launch.release), ..Life::default() });
+        let (trial, on_trial) = channel::channel(launch.trial);
+        let watch = Watch::new(unit, &launch, life.clone(), self.exits.clone(), on_trial, since);
+        Hosted { launch, trial, watch: tokio::spawn(watch.go_on()) }
+    }
+}
+
+/// How long a restart may take to stop what runs: that may have a longer grace than what comes.
+fn longest_grace(files: &Files, launch: &Launch) -> Duration {
+    Duration::from_secs(files.grace_secs().max(launch.manifest.run.stop_grace_secs))
+}
+
+/// Whether the unit's first process is of this very launch.
+fn runs(shown: &Shown, launch: &Launch) -> bool {
+    let Some(main) = shown.main else { return false };
+    let is = |name, value: String| procfs::variable(main, name) == Some(value);
+    is("ORANGERY_RELEASE", launch.release.to_string()) && is(LAUNCH, launch.digest().to_string())
+}
+
+/// A unit of that name may also be in /usr/lib; ours in /run or /etc would hide it.
+fn ensure_unshadowed(files: &Files, shown: &Shown) -> Result<(), String> {
+    let ours = [&files.proven, &files.trial].iter().any(|path| path.as_os_str() == shown.fragment.as_str());
+    if ours {
+        return Ok(());
+    }
+    Err(format!(
+        "systemd reads {} from {:?} instead of the unit that was written for the app",
+        files.unit, shown.fragment
+    ))
+}
+
+async fn not_started(unit: &str, reason: &str, since_secs: u64) -> String {
+    let shown = systemctl::show(unit).await.unwrap_or_default();
+    let exit = shown.exit.unwrap_or_else(|| reason.to_owned());
+    match systemctl::journal(unit, since_secs).await {
+        output if output.is_empty() => format!("systemd could not start {unit}: {exit}"),
+        output => format!("systemd could not start {unit}: {exit}; last output: {output}"),
+    }
+}
+
+fn now_secs() -> u64 {
+    // The journal has the node's own clock, whatever that says.
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

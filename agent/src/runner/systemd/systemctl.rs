@@ -1,0 +1,171 @@
+//! systemctl as a child, with a limit on its time: a service manager that hangs must not hang the agent.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use tokio::process::Command;
+
+use super::super::log::last_lines;
+
+/// Time for what waits for no app.
+const QUICK: Duration = Duration::from_mins(1);
+/// What units allow their app to start, see `TimeoutStartSec` in [`super::unit`].
+const START: Duration = Duration::from_mins(1);
+/// Time for the journal's last lines; they are only an addition.
+const JOURNAL: Duration = Duration::from_secs(5);
+
+/// What systemd says of a unit (`systemctl show`, org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// "active", "activating", "inactive", "failed", ...
+    pub active: String,
+    /// "running", "auto-restart", "dead", ...
+    pub sub: String,
+    /// Why it is not active: "exit-code", "signal", "oom-kill", ...
+    pub result: String,
+    /// The app's first process; `None` while there is none.
+    pub main: Option<Pid>,
+    /// How the last one ended.
+    pub exit: Option<String>,
+    /// Restarts by systemd since it was last told to start it.
+    pub restarts: u32,
+    /// The file that it was read from; empty if there is none.
+    pub fragment: String,
+}
+
+impl Shown {
+    fn parse(text: &str) -> Self {
+        let values: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let value = |key: &str| values.get(key).copied().unwrap_or_default();
+        let number = |key: &str| value(key).parse::<i32>().ok();
+        Self {
+            active: value("ActiveState").to_owned(),
+            sub: value("SubState").to_owned(),
+            result: value("Result").to_owned(),
+            main: number("MainPID").filter(|pid| *pid > 0).and_then(Pid::from_raw),
+            exit: exit(number("ExecMainCode"), number("ExecMainStatus")),
+            restarts: number("NRestarts").and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+            fragment: value("FragmentPath").to_owned(),
+        }
+    }
+
+    /// Exits since it was last told to start: one may not have been answered with a restart yet.
+    pub fn exits(&self) -> u32 {
+        let unanswered = self.main.is_none() && matches!(self.sub.as_str(), "auto-restart" | "failed");
+        self.restarts.saturating_add(u32::from(unanswered))
+    }
+}
+
+/// `CLD_*` of sigaction(2) with the status that goes with it; from 200 on the status is systemd's own (systemd.exec(5)).
+fn exit(code: Option<i32>, status: Option<i32>) -> Option<String> {
+    let status = status?;
+    let text = match (code?, status) {
+        (1, 200) => "exit status 200: its working directory cannot be entered".to_owned(),
+        (1, 203) => "exit status 203: the program cannot be executed; is it built for this machine?".to_owned(),
+        (1, 226) => "exit status 226: its sandbox cannot be set up on this node".to_owned(),
+        (1, _) => format!("exit status {status}"),
+        (2 | 3, _) => format!("signal {status}"),
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// What systemd says of `unit`.
+pub async fn show(unit: &str) -> Result<Shown, String> {
+    let properties = "ActiveState,SubState,Result,MainPID,ExecMainCode,ExecMainStatus,NRestarts,FragmentPath";
+    let text = call(&["show", "--property", properties, "--", unit], QUICK).await?;
+    Ok(Shown::parse(&text))
+}
+
+/// Makes systemd read all units anew.
+pub async fn daemon_reload() -> Result<(), String> {
+    call(&["daemon-reload"], QUICK).await.map(drop)
+}
+
+/// Stops `unit` and starts it anew, and returns the start job's result. `grace` is how long it may take to stop.
+pub async fn restart(unit: &str, grace: Duration) -> Result<(), String> {
+    call(&["restart", "--", unit], limit(grace)).await.map(drop)
+}
+
+/// Stops `unit` and returns when no process of it is left.
+pub async fn stop(unit: &str, grace: Duration) -> Result<(), String> {
+    call(&["stop", "--", unit], limit(grace)).await.map(drop)
+}
+
+/// Makes systemd forget that `unit` failed. One that it does not know is as good.
+pub async fn reset_failed(unit: &str) {
+    let _ = call(&["reset-failed", "--", unit], QUICK).await;
+}
+
+/// systemd allows an app its grace once to stop and once more after it was killed, and a minute to start.
+fn limit(grace: Duration) -> Duration {
+    grace * 2 + START + QUICK
+}
+
+/// The version of systemd, such as 252; 0 if it does not say.
+pub async fn version() -> u32 {
+    let text = call(&["--version"], QUICK).await.unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// The last lines that the app itself wrote since `since_secs` (Unix time); empty if there are none to be had.
+pub async fn journal(unit: &str, since_secs: u64) -> String {
+    let of_unit = format!("_SYSTEMD_UNIT={unit}");
+    let since = format!("--since=@{since_secs}");
+    let mut command = Command::new("journalctl");
+    command.args(["--boot", "--lines=5", "--output=cat", "--no-pager", "--quiet", &since, &of_unit]);
+    run(command, JOURNAL).await.map(|text| last_lines(text.as_bytes())).unwrap_or_default()
+}
+
+async fn call(arguments: &[&str], limit: Duration) -> Result<String, String> {
+    let mut command = Command::new("systemctl");
+    command.args(["--no-ask-password", "--no-pager"]).args(arguments);
+    run(command, limit).await.map_err(|reason| format!("systemctl {}: {reason}", arguments.join(" ")))
+}
+
+async fn run(mut command: Command, limit: Duration) -> Result<String, String> {
+    command.env("LC_ALL", "C.UTF-8").env("SYSTEMD_COLORS", "0").stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(limit, command.output()).await {
+        Ok(output) => output.map_err(|error| format!("cannot be run: {error}"))?,
+        Err(_) => return Err(format!("no answer within {} s; is systemd well?", limit.as_secs())),
+    };
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = last_lines(&output.stderr);
+    Err(if said.is_empty() { output.status.to_string() } else { said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_shows_is_read() {
+        let text = "MainPID=41\nResult=success\nNRestarts=2\nExecMainCode=1\nExecMainStatus=7\n\
+                    ActiveState=active\nSubState=running\nFragmentPath=/etc/systemd/system/a=b.service\n";
+        let shown = Shown::parse(text);
+        assert_eq!((shown.active.as_str(), shown.sub.as_str()), ("active", "running"));
+        assert_eq!(shown.main, Pid::from_raw(41));
+        assert_eq!(shown.exit.as_deref(), Some("exit status 7"));
+        assert_eq!(shown.exits(), 2);
+        assert_eq!(shown.fragment, "/etc/systemd/system/a=b.service");
+    }
+
+    #[test]
+    fn an_exit_that_waits_for_its_restart_counts() {
+        let shown = |sub: &str| Shown::parse(&format!("NRestarts=2\nMainPID=0\nSubState={sub}"));
+        assert_eq!(shown("auto-restart").exits(), 3);
+        assert_eq!(shown("dead").exits(), 2);
+        assert_eq!(Shown::parse("garbage"), Shown::default());
+    }
+
+    #[test]
+    fn how_it_ended_is_said_in_words() {
+        assert_eq!(exit(Some(2), Some(9)).as_deref(), Some("signal 9"));
+        assert!(exit(Some(1), Some(203)).unwrap().contains("executed"));
+        assert_eq!(exit(Some(0), Some(0)), None);
+    }
+}
