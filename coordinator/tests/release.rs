@@ -190,7 +190,7 @@ fn a_bundle_with_targets_keeps_its_release() {
     let mut bundle = workshop.build().unwrap();
     let id = bundle.id();
     assert_eq!(bundle.targets(), None);
-    bundle.set_targets(b"{\"signed\":1}".to_vec()).unwrap();
+    bundle.set_targets(b"{\"signed\":1}").unwrap();
     let again = Bundle::open(&workshop.path("app.orangery")).unwrap();
     assert_eq!((again.id(), again.targets()), (id, Some(&b"{\"signed\":1}"[..])));
     verify::contents(&again, &ProgressBar::hidden()).unwrap();

@@ -90,8 +90,9 @@ fn at_end(file: &mut (impl Read + Seek), at: u64, length: u64) -> Result<(), Bad
 
 fn ensure_padding(file: &mut (impl Read + Seek), from: u64, to: u64) -> Result<(), BadArchive> {
     file.seek(SeekFrom::Start(from))?;
-    let good = file.take(to - from).bytes().all(|byte| matches!(byte, Ok(0)));
-    if good { Ok(()) } else { Err(BadArchive::Foreign { offset: from }) }
+    let mut padding = Vec::new();
+    file.take(to - from).read_to_end(&mut padding)?;
+    if padding.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(BadArchive::Foreign { offset: from }) }
 }
 
 fn read_block(file: &mut (impl Read + Seek), at: u64) -> Result<[u8; BLOCK], BadArchive> {

@@ -10,9 +10,10 @@ use orangery_wire::manifest::{Encoding, Entry, InvalidManifest, Manifest, Pack, 
 use orangery_wire::{AppName, Digest, Version};
 
 use super::bundle::{Bundle, BundleError};
-use super::digest::{Hasher, HashingWriter};
+use super::hashing::HashingWriter;
 use super::recipe::{InvalidRecipe, Recipe};
 use super::tree::{self, Found, Kind, TreeError};
+use crate::sha256::Hash;
 
 /// The compression level unless another is asked for.
 pub const LEVEL: i32 = 19;
@@ -177,19 +178,19 @@ fn pack_tree(
 
 fn pack_file(place: &Path, size_bytes: u64, packer: &mut impl Write, progress: &ProgressBar) -> io::Result<Digest> {
     let mut file = File::open(place)?;
-    let mut hasher = Hasher::default();
+    let mut hash = Hash::default();
     let mut buffer = vec![0; 128 * 1024];
-    let mut packed = 0;
+    let mut count_packed = 0;
     loop {
         let count = file.read(&mut buffer)?;
         let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { break };
-        hasher.update(part);
+        hash.update(part);
         packer.write_all(part)?;
-        packed += count as u64;
+        count_packed += count as u64;
         progress.inc(count as u64);
     }
-    if packed == size_bytes {
-        Ok(hasher.finish())
+    if count_packed == size_bytes {
+        Ok(hash.finish())
     } else {
         Err(io::Error::other("it changed while it was being packed; build again when nothing writes to it"))
     }

@@ -10,13 +10,11 @@ use orangery_wire::manifest::{InvalidManifest, Manifest, Pack};
 use orangery_wire::{Digest, ReleaseId, limits};
 
 use super::archive::{self, BadArchive, Section};
-use super::digest;
+use crate::sha256;
 
 const MANIFEST: &str = "manifest.json";
 const TARGETS: &str = "targets.json";
 const PACKS: &str = "packs/";
-/// Largest targets metadata that a bundle carries.
-pub const TARGETS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A bundle that was opened. Its manifest is valid and its packs are those that the manifest names, by name and size;
 /// whether their bytes are right is for [`verify`](super::verify) to say.
@@ -90,7 +88,10 @@ impl Bundle {
         let manifest = Manifest::parse(&manifest_bytes)
             .map_err(|source| BundleError::Manifest { path: path.to_owned(), source })?;
         let targets = sections.next_if(|s| s.name == TARGETS);
-        let targets = targets.map(|s| read_section(&mut file, &s, TARGETS_BYTES_MAX)).transpose().map_err(read)?;
+        let targets = targets
+            .map(|s| read_section(&mut file, &s, orangery_trust::limits::TARGETS_BYTES_MAX))
+            .transpose()
+            .map_err(read)?;
         let packs = match_packs(&manifest, sections).map_err(content)?;
         Ok(Self { path: path.to_owned(), manifest_bytes, manifest, targets, packs })
     }
@@ -129,9 +130,9 @@ impl Bundle {
     }
 
     /// Writes the bundle again, now with `targets`, and takes that in.
-    pub fn set_targets(&mut self, targets: Vec<u8>) -> Result<(), BundleError> {
+    pub fn set_targets(&mut self, targets: &[u8]) -> Result<(), BundleError> {
         let sizes = self.packs.iter().map(|(digest, section)| (*digest, section.size_bytes)).collect();
-        Self::write(&self.path, &self.manifest_bytes, Some(&targets), &sizes, |digest| self.pack(digest))?;
+        Self::write(&self.path, &self.manifest_bytes, Some(targets), &sizes, |digest| self.pack(digest))?;
         *self = Self::open(&self.path)?;
         Ok(())
     }
@@ -153,7 +154,7 @@ impl Bundle {
 
     /// The release's id.
     pub fn id(&self) -> ReleaseId {
-        ReleaseId(digest::of(&self.manifest_bytes))
+        ReleaseId(sha256::digest(&self.manifest_bytes))
     }
 
     /// The targets metadata, if the bundle was signed.
@@ -168,10 +169,16 @@ impl Bundle {
 
     /// Opens one pack for reading from its beginning to its end.
     pub fn pack(&self, digest: &Digest) -> io::Result<io::Take<BufReader<File>>> {
+        let (file, size_bytes) = self.pack_file(digest)?;
+        Ok(BufReader::new(file).take(size_bytes))
+    }
+
+    /// The bundle's file at the place where one pack begins, and how many bytes that has.
+    pub fn pack_file(&self, digest: &Digest) -> io::Result<(File, u64)> {
         let section = self.packs.get(digest).ok_or(io::ErrorKind::NotFound)?;
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(section.offset))?;
-        Ok(BufReader::new(file).take(section.size_bytes))
+        Ok((file, section.size_bytes))
     }
 }
 

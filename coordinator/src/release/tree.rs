@@ -161,7 +161,7 @@ fn link_target(place: &Path, root: &Path) -> Result<String, TreeError> {
     let from = place.parent().and_then(|parent| parent.strip_prefix(root).ok()).unwrap_or(Path::new(""));
     let shared = from.components().zip(inside.components()).take_while(|(a, b)| a == b).count();
     let ups = std::iter::repeat_n("..".as_ref(), from.components().count() - shared);
-    let names = inside.components().skip(shared).map(|part| part.as_os_str());
+    let names = inside.components().skip(shared).map(std::path::Component::as_os_str);
     let target: PathBuf = ups.chain(names).collect();
     let target = if target.as_os_str().is_empty() { PathBuf::from(".") } else { target };
     target
@@ -179,6 +179,8 @@ mod tests {
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
     }
+
+    type Make<'a> = &'a dyn Fn(&Path);
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -230,7 +232,6 @@ mod tests {
             fs::write(p, "x").unwrap();
             set_mode(p, mode);
         };
-        type Make<'a> = &'a dyn Fn(&Path);
         let cases: [(Make, &str); 8] = [
             (&|p| file(p, 0o4755), "chmod u-s"),
             (&|p| file(p, 0o2755), "chmod g-s"),

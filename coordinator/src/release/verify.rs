@@ -11,7 +11,7 @@ use orangery_wire::manifest::{Encoding, Entry, Pack, Tree};
 
 use super::build::WINDOW_LOG_MAX;
 use super::bundle::{Bundle, packs_of};
-use super::digest::Hashing;
+use super::hashing::Hashing;
 
 /// Why a bundle is not what its manifest says.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ fn check_tree(bundle: &Bundle, platform: &str, tree: &Tree) -> Result<(), Verify
             return Err(VerifyError::File { file: file.clone(), platform: platform.to_owned(), path: path() });
         }
     }
-    if reader.is_at_end().map_err(unpack)? {
+    if reader.ends_here().map_err(unpack)? {
         Ok(())
     } else {
         Err(VerifyError::Longer { platform: platform.to_owned(), path: path() })
@@ -116,7 +116,7 @@ fn unpacked(bundle: &Bundle, pack: &Pack) -> io::Result<Unpacked> {
 
 impl Unpacked {
     /// Whether nothing comes any more, and nothing is left in the pack after its one frame.
-    fn is_at_end(mut self) -> io::Result<bool> {
+    fn ends_here(mut self) -> io::Result<bool> {
         let more = self.read(&mut [0])?;
         let left = match self {
             Self::Plain(reader) => reader.limit(),

@@ -6,7 +6,8 @@
 pub mod archive;
 pub mod build;
 pub mod bundle;
-pub mod digest;
+pub mod hashing;
+pub mod push;
 pub mod recipe;
 pub mod tree;
 pub mod verify;

@@ -1,0 +1,161 @@
+//! `orangery node`
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use orangery_wire::NodeId;
+use orangery_wire::rest::{InviteRequest, InviteResponse, NodeView};
+use orangery_wire::token::Token;
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::NodeCommand;
+use super::fleet::{fleet_table, presence};
+use crate::client::Client;
+use crate::home::Home;
+use crate::output::{self, Tone, Word};
+use crate::owner;
+
+pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
+    let client = Client::open(home)?;
+    match command {
+        NodeCommand::Invite { name, expires, uses, json } => {
+            let invited = invite(home, &client, name, expires, uses).await?;
+            if json { output::json(&invited)? } else { tell(&invited)? }
+        }
+        NodeCommand::List { json } => {
+            let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
+            if json { output::json(&nodes)? } else { output::line(list(&nodes))? }
+        }
+        NodeCommand::Show { node, json } => {
+            let node: NodeView = client.get(&format!("/v1/nodes/{node}")).await?;
+            if json { output::json(&node)? } else { output::line(show(&node))? }
+        }
+        NodeCommand::Revoke { node } => {
+            client
+                .post_bare(&format!("/v1/nodes/{node}/revoke"))
+                .await
+                .with_context(|| format!("cannot revoke {node}"))?;
+            output::line(format!("{node} is revoked; its connections are cut. What runs on it goes on running."))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// An invite, ready to be used.
+#[derive(Serialize)]
+pub struct Invited {
+    /// The token.
+    pub token: String,
+    /// Where the board will look for the coordinator.
+    url: String,
+    /// When it ends.
+    expires_at: u64,
+}
+
+/// Makes an invite and the token that carries it.
+pub async fn invite(
+    home: &Home,
+    client: &Client,
+    name: Option<NodeId>,
+    expires: Duration,
+    uses: u32,
+) -> anyhow::Result<Invited> {
+    let root = owner::first_root_fingerprint(home)?;
+    let request = InviteRequest { name, expires_secs: expires.as_secs(), uses };
+    let InviteResponse { url, ca, secret, expires_at } = client.post("/v1/invites", &request).await?;
+    let token = Token { url: url.clone(), ca, root, secret }.to_text();
+    Ok(Invited { token, url, expires_at })
+}
+
+/// The token alone on standard output, so that it can be piped; the rest beside it.
+fn tell(invited: &Invited) -> std::io::Result<()> {
+    output::line(&invited.token)?;
+    output::note(format!(
+        "On the board, before {}:  orangery-agent join TOKEN\nThe board must reach {}. Whoever has the token can enrol.",
+        output::moment(invited.expires_at),
+        invited.url
+    ));
+    Ok(())
+}
+
+fn list(nodes: &[NodeView]) -> String {
+    if nodes.is_empty() {
+        return "no nodes yet; `orangery node invite` makes a token for the first".to_owned();
+    }
+    let now = output::now();
+    let row = |node: &NodeView| {
+        let reported = node.reported.as_ref();
+        let text = |get: fn(&orangery_wire::messages::Reported) -> String| {
+            Word::plain(reported.map_or_else(|| "-".to_owned(), get))
+        };
+        vec![
+            Word::plain(node.node.as_str()),
+            presence(node, now),
+            text(apps),
+            text(|reported| reported.platform.clone()),
+            text(labels),
+            text(|reported| reported.agent_version.clone()),
+        ]
+    };
+    let rows: Vec<_> = nodes.iter().map(row).collect();
+    output::table(&["node", "presence", "apps", "platform", "labels", "agent"], &rows)
+}
+
+fn apps(reported: &orangery_wire::messages::Reported) -> String {
+    let app = |app: &orangery_wire::messages::AppReport| {
+        let version = app.current.as_ref().map_or_else(|| "nothing".to_owned(), |current| current.version.to_string());
+        format!("{}@{version}", app.app)
+    };
+    or_dash(reported.apps.iter().map(app).collect::<Vec<_>>().join(" "))
+}
+
+fn labels(reported: &orangery_wire::messages::Reported) -> String {
+    let labels: Vec<String> = reported.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    or_dash(labels.join(" "))
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn show(node: &NodeView) -> String {
+    let now = output::now();
+    let mut rows = vec![
+        ("node", Word::plain(node.node.as_str())),
+        ("presence", presence(node, now)),
+        ("joined", Word::plain(output::moment(node.joined_at))),
+    ];
+    if let Some(reported) = &node.reported {
+        let trust = &reported.trust;
+        let stale = if trust.stale { ", expired: takes no new release" } else { "" };
+        let tone = if trust.stale { Tone::Bad } else { Tone::Plain };
+        rows.extend([
+            ("platform", Word::plain(&reported.platform)),
+            ("board", Word::plain(reported.board.as_deref().unwrap_or("-"))),
+            ("labels", Word::plain(labels(reported))),
+            ("agent", Word::plain(&reported.agent_version)),
+            ("trust", Word::new(format!("root {}, targets {}{stale}", trust.root, trust.targets), tone)),
+        ]);
+    }
+    if let Some(health) = &node.health {
+        let used = health.memory_used_bytes;
+        let celsius = health.temperature_celsius.map_or_else(|| "-".to_owned(), |celsius| format!("{celsius:.0} °C"));
+        rows.extend([
+            ("load", Word::plain(format!("{:.2}", health.load_1m))),
+            ("memory", Word::plain(format!("{} of {} used", output::size(used), output::size(health.memory_bytes)))),
+            (
+                "disk",
+                Word::plain(format!(
+                    "{} of {} free",
+                    output::size(health.disk_free_bytes),
+                    output::size(health.disk_bytes)
+                )),
+            ),
+            ("temperature", Word::plain(celsius)),
+            ("up", Word::plain(output::ago(now.saturating_sub(health.uptime_secs), now).replace(" ago", ""))),
+        ]);
+    }
+    let rows: Vec<Vec<Word>> = rows.into_iter().map(|(name, word)| vec![Word::plain(name), word]).collect();
+    format!("{}\n\n{}", output::pairs(&rows), fleet_table(std::slice::from_ref(node), now))
+}

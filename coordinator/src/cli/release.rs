@@ -1,0 +1,212 @@
+//! `orangery release`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use orangery_trust::repository::verify_targets;
+use orangery_wire::manifest::Entry;
+use orangery_wire::rest::ReleaseView;
+use serde_json::json;
+
+use super::Outcome;
+use super::args::{BuildArgs, ReleaseCommand};
+use crate::client::{Client, ClientError, MetadataError};
+use crate::home::Home;
+use crate::output::{self, Word};
+use crate::owner::{self, Owner, Signed};
+use crate::release::build::{self, Plan};
+use crate::release::bundle::Bundle;
+use crate::release::{push, verify};
+
+pub async fn run(home: &Home, command: ReleaseCommand) -> anyhow::Result<Outcome> {
+    match command {
+        ReleaseCommand::Build(args) => {
+            let bundle = build_bundle(&args, &out_of(&args))?;
+            output::line(format!("{}: {}", bundle.path().display(), summary(&bundle)))?;
+        }
+        ReleaseCommand::Sign { file } => {
+            let mut bundle = Bundle::open(&file)?;
+            let signed = sign_bundle(home, Client::open(home).ok().as_ref(), &mut bundle).await?;
+            output::line(format!("{}: {}", file.display(), say_signed(&signed)))?;
+        }
+        ReleaseCommand::Push { file } => {
+            let (client, bundle) = (Client::open(home)?, Bundle::open(&file)?);
+            push_bundle(&client, &bundle).await?;
+        }
+        ReleaseCommand::Publish(args) => publish(home, &args).await?,
+        ReleaseCommand::List { json } => {
+            let releases: Vec<ReleaseView> = Client::open(home)?.get("/v1/releases").await?;
+            if json { output::json(&releases)? } else { output::line(list(&releases))? }
+        }
+        ReleaseCommand::Show { release, json } => {
+            let path = format!("/v1/releases/{}/{}", release.app, release.version);
+            let release: ReleaseView = Client::open(home)?.get(&path).await?;
+            if json { output::json(&release)? } else { output::line(show(&release))? }
+        }
+        ReleaseCommand::Verify { file, json } => verify_file(home, &file, json)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn out_of(args: &BuildArgs) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| format!("{}-{}.orangery", args.app, args.version).into())
+}
+
+fn build_bundle(args: &BuildArgs, out: &Path) -> anyhow::Result<Bundle> {
+    let mut platforms = BTreeMap::new();
+    for platform in &args.platforms {
+        if platforms.insert(platform.name.clone(), platform.directory.clone()).is_some() {
+            bail!("the platform {} is named twice", platform.name);
+        }
+    }
+    let plan = Plan {
+        app: args.app.clone(),
+        version: args.version.clone(),
+        recipe: &args.manifest,
+        platforms: &platforms,
+        out,
+        level: args.level,
+    };
+    let progress = output::progress("packing");
+    let bundle = build::build(&plan, &progress);
+    progress.finish_and_clear();
+    Ok(bundle?)
+}
+
+/// Builds, signs and pushes. Without `--out` the release file is gone afterwards.
+async fn publish(home: &Home, args: &BuildArgs) -> anyhow::Result<()> {
+    let client = Client::open(home)?;
+    let kept = args.out.clone();
+    let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let out = kept.unwrap_or_else(|| temporary.path().join("release.orangery"));
+    let mut bundle = build_bundle(args, &out)?;
+    output::note(summary(&bundle));
+    publish_bundle(home, &client, &mut bundle).await
+}
+
+/// Signs and pushes.
+pub async fn publish_bundle(home: &Home, client: &Client, bundle: &mut Bundle) -> anyhow::Result<()> {
+    let signed = sign_bundle(home, Some(client), bundle).await?;
+    output::note(say_signed(&signed));
+    push_bundle(client, bundle).await
+}
+
+/// Signs a release on top of the newest targets: those of the coordinator, if it can be reached and has newer ones.
+pub async fn sign_bundle(home: &Home, client: Option<&Client>, bundle: &mut Bundle) -> anyhow::Result<Signed> {
+    let (owner, now) = (Owner::open(home)?, output::now());
+    let newest = match client {
+        Some(client) => client.newest_targets(owner.root(), now).await,
+        None => Ok(None),
+    };
+    match newest {
+        Ok(Some(targets)) => {
+            if owner.adopt(&targets, now)? {
+                output::note("took over what the owner signed on another machine");
+            }
+        }
+        Ok(None) => {}
+        Err(MetadataError::Client(ClientError::Unreachable { .. })) => {
+            output::note("the coordinator cannot be reached: signing on top of what was signed on this machine");
+        }
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            output::note(format!("what the coordinator has is left aside: {error:#}"));
+        }
+    }
+    Ok(owner.sign(bundle, now)?)
+}
+
+async fn push_bundle(client: &Client, bundle: &Bundle) -> anyhow::Result<()> {
+    let progress = output::progress("uploading");
+    let pushed = push::push(client, bundle, &progress).await;
+    progress.finish_and_clear();
+    let release = pushed?;
+    output::line(format!("{} {} is published, with the id {}.", release.app, release.version, release.id))?;
+    Ok(())
+}
+
+fn say_signed(signed: &Signed) -> String {
+    let what = if signed.is_new { "signed" } else { "was signed before" };
+    format!("{what}, in version {} of the targets, until {}", signed.targets_version, output::moment(signed.expires))
+}
+
+fn summary(bundle: &Bundle) -> String {
+    let manifest = bundle.manifest();
+    let platforms: Vec<String> = manifest
+        .platforms
+        .iter()
+        .map(|(name, tree)| {
+            format!("{name} {} packed to {}", output::size(tree.size_bytes), output::size(tree.pack.size_bytes))
+        })
+        .collect();
+    format!("{} {}, {}, id {}", manifest.app, manifest.version, platforms.join(", "), bundle.id())
+}
+
+fn list(releases: &[ReleaseView]) -> String {
+    if releases.is_empty() {
+        return "nothing was published yet; `orangery release publish` does that".to_owned();
+    }
+    let now = output::now();
+    let row = |release: &ReleaseView| {
+        vec![
+            Word::plain(release.app.as_str()),
+            Word::plain(release.version.to_string()),
+            Word::plain(release.id.short()),
+            Word::plain(release.platforms.join(" ")),
+            Word::plain(output::ago(release.published_at, now)),
+            Word::plain(release.notes.as_deref().unwrap_or("")),
+        ]
+    };
+    let rows: Vec<_> = releases.iter().map(row).collect();
+    output::table(&["app", "version", "id", "platforms", "published", "notes"], &rows)
+}
+
+fn show(release: &ReleaseView) -> String {
+    let rows = [
+        ("app", release.app.to_string()),
+        ("version", release.version.to_string()),
+        ("id", release.id.to_string()),
+        ("platforms", release.platforms.join(" ")),
+        ("published", output::moment(release.published_at)),
+        ("notes", release.notes.clone().unwrap_or_default()),
+    ];
+    output::pairs(&rows.map(|(name, value)| vec![Word::plain(name), Word::plain(value)]))
+}
+
+/// All checks that a node makes, and none of them needs a network.
+fn verify_file(home: &Home, file: &Path, json: bool) -> anyhow::Result<()> {
+    let bundle = Bundle::open(file)?;
+    let progress = output::progress("verifying");
+    let contents = verify::contents(&bundle, &progress);
+    progress.finish_and_clear();
+    contents?;
+    let (manifest, path) = (bundle.manifest(), file.display());
+    let targets = bundle.targets();
+    let targets = targets.with_context(|| format!("{path} is not signed; run `orangery release sign {path}`"))?;
+    let unsigned = || format!("the signature in {path} does not hold; run `orangery release sign {path}`");
+    let verified = verify_targets(&owner::latest_root(home)?, targets, output::now()).with_context(unsigned)?;
+    let release = verified.release(&manifest.app, &manifest.version).with_context(unsigned)?;
+    if release.id != bundle.id() {
+        bail!("{path} was changed after it was signed: its id is {}, signed is {}", bundle.id(), release.id);
+    }
+    if json {
+        output::json(&json!({
+            "app": manifest.app, "version": manifest.version, "id": bundle.id(),
+            "platforms": manifest.platforms.keys().collect::<Vec<_>>(),
+            "targets_version": verified.version, "expires": verified.expires,
+        }))?;
+        return Ok(());
+    }
+    output::line(format!("{path}: {}", summary(&bundle)))?;
+    output::line(format!(
+        "signed by the owner, in version {} of the targets, until {}",
+        verified.version,
+        output::moment(verified.expires)
+    ))?;
+    for (platform, tree) in &manifest.platforms {
+        let files = tree.entries.iter().filter(|entry| matches!(entry, Entry::File { .. })).count();
+        output::line(format!("{platform}: {files} files, every one as signed"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! The owner's side of trust: the keys that sign what may run, and what they have signed. The files lie on the owner's
+//! machine alone; the coordinator gets signed bytes.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use orangery_trust::release::Custom;
+use orangery_trust::repository::{
+    self, BuildError, KeyError, KeyHolders, ROOT_VALID_SECS, RootContent, SigningKey, TARGETS_VALID_SECS,
+    TargetsContent, VerifiedTargets, verify_targets,
+};
+use orangery_trust::{PublicKey, Refusal};
+use orangery_wire::{Digest, UnixTime};
+
+use crate::home::Home;
+use crate::release::bundle::{Bundle, BundleError};
+use crate::{durable, sha256};
+
+/// Targets that go on for less than this are signed anew even when nothing is added to them: 90 days, in seconds.
+const RENEW_BEFORE_SECS: u64 = 90 * 86_400;
+
+/// Why the owner's side failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// A file cannot be read.
+    #[error("cannot read {path}{}", if is_missing(source) { "; `orangery init` makes it, and --dir names another directory" } else { "" })]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key cannot be made or read.
+    #[error("cannot use the key {path}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+    /// What is signed here already cannot be trusted.
+    #[error("cannot use {path}")]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<Refusal>,
+    },
+    /// The release cannot be signed.
+    #[error("cannot sign {app} {version}")]
+    Sign {
+        /// The app.
+        app: String,
+        /// The version.
+        version: String,
+        /// Why.
+        source: Box<BuildError>,
+    },
+    /// The first root cannot be signed.
+    #[error("cannot sign the trust root")]
+    Root(#[source] Box<BuildError>),
+    /// The bundle cannot be written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// Keys and root metadata of a new fleet, before anything is on disk.
+pub struct NewOwner {
+    root: SigningKey,
+    recovery: SigningKey,
+    targets: SigningKey,
+    first_root: Vec<u8>,
+}
+
+impl NewOwner {
+    /// Makes the owner's keys and signs the first root, which names them and the coordinator's `snapshot` and `timestamp`
+    /// keys. The root is valid for [`ROOT_VALID_SECS`]; either of the owner's two root keys can sign the next.
+    pub fn create(snapshot: PublicKey, timestamp: PublicKey, now: UnixTime) -> Result<Self, OwnerError> {
+        let generate =
+            |path: &str| SigningKey::generate().map_err(|source| OwnerError::Key { path: path.into(), source });
+        let (root, recovery, targets) = (generate("root.key")?, generate("recovery.key")?, generate("targets.key")?);
+        let content = RootContent {
+            version: 1,
+            signed_at: now,
+            expires: now.saturating_add(ROOT_VALID_SECS),
+            root: KeyHolders::any_of([root.public(), recovery.public()]),
+            targets: KeyHolders::any_of([targets.public()]),
+            snapshot: KeyHolders::any_of([snapshot]),
+            timestamp: KeyHolders::any_of([timestamp]),
+        };
+        let first_root =
+            repository::sign_root(&content, &[&root], None).map_err(|source| OwnerError::Root(Box::new(source)))?;
+        Ok(Self { root, recovery, targets, first_root })
+    }
+
+    /// `1.root.json`, as every node will pin it.
+    pub fn first_root(&self) -> &[u8] {
+        &self.first_root
+    }
+
+    /// Writes everything into the owner's directory of `home`, which exists and is empty. Keys are readable by their
+    /// owner alone from the first moment.
+    pub fn save(&self, home: &Home) -> Result<(), OwnerError> {
+        for (path, key) in
+            [(home.root_key(), &self.root), (home.recovery_key(), &self.recovery), (home.targets_key(), &self.targets)]
+        {
+            write_file(&path, key.to_pem().as_bytes(), 0o600)?;
+        }
+        write_file(&home.first_root(), &self.first_root, 0o644)
+    }
+}
+
+/// The owner's directory, opened for signing. Others that sign there wait until it is dropped.
+pub struct Owner {
+    home: Home,
+    root: Vec<u8>,
+    targets_key: SigningKey,
+    /// Holds the lock.
+    _directory: File,
+}
+
+/// What signing came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The version of the targets metadata that vouches for the release.
+    pub targets_version: u64,
+    /// When it expires.
+    pub expires: UnixTime,
+    /// False if the very same release had been signed before, so that nothing was.
+    pub is_new: bool,
+}
+
+impl Owner {
+    /// Reads the trust root and the key that signs releases.
+    pub fn open(home: &Home) -> Result<Self, OwnerError> {
+        let owner = home.owner();
+        let read = |source| OwnerError::Read { path: owner.clone(), source };
+        let directory = File::open(&owner).map_err(read)?;
+        directory.lock().map_err(read)?;
+        let path = home.targets_key();
+        let pem = String::from_utf8_lossy(&read_file(&path)?).into_owned();
+        let targets_key = SigningKey::from_pem(&pem).map_err(|source| OwnerError::Key { path, source })?;
+        Ok(Self { root: latest_root(home)?, targets_key, home: home.clone(), _directory: directory })
+    }
+
+    /// The latest root.
+    pub fn root(&self) -> &[u8] {
+        &self.root
+    }
+
+    /// Takes over targets that the coordinator has, if they are newer than ours and signed by the owner: somebody else
+    /// with the same keys has signed in the meantime. Says whether they were.
+    pub fn adopt(&self, targets: &[u8], now: UnixTime) -> Result<bool, OwnerError> {
+        let path = self.home.targets();
+        let theirs = verify_targets(&self.root, targets, now).map_err(|source| OwnerError::Untrusted {
+            path: "the coordinator's targets metadata".into(),
+            source: Box::new(source),
+        })?;
+        let ours = self.targets()?.and_then(|ours| verify_targets(&self.root, &ours, now).ok());
+        let is_newer = ours.is_none_or(|ours: VerifiedTargets| theirs.version > ours.version);
+        if is_newer {
+            write_file(&path, targets, 0o644)?;
+        }
+        Ok(is_newer)
+    }
+
+    /// Signs the release of `bundle` and writes the signed targets into it. A release that is signed already is left as
+    /// it is, unless its signature ends soon.
+    pub fn sign(&self, bundle: &mut Bundle, now: UnixTime) -> Result<Signed, OwnerError> {
+        let before = self.targets()?;
+        let manifest = bundle.manifest();
+        let custom = Custom { app: manifest.app.clone(), version: manifest.version.clone(), floor: None };
+        let failed = |source| OwnerError::Sign {
+            app: custom.app.to_string(),
+            version: custom.version.to_string(),
+            source: Box::new(source),
+        };
+        let mut content = match &before {
+            Some(before) => TargetsContent::next(&self.root, before),
+            None => Ok(TargetsContent::first()),
+        }
+        .map_err(failed)?;
+        let is_new = content.add_release(&custom, bundle.manifest_bytes()).map_err(failed)?;
+        let lasting = before.filter(|before| !is_new && self.lasts(before, now));
+        let targets = if let Some(before) = lasting {
+            before
+        } else {
+            let expires = now.saturating_add(TARGETS_VALID_SECS);
+            let signed = content.sign(&self.root, &[&self.targets_key], now, expires).map_err(failed)?;
+            write_file(&self.home.targets(), &signed, 0o644)?;
+            signed
+        };
+        if bundle.targets() != Some(&targets) {
+            bundle.set_targets(&targets)?;
+        }
+        let verified = verify_targets(&self.root, &targets, now).map_err(|refusal| failed(refusal.into()))?;
+        Ok(Signed { targets_version: verified.version, expires: verified.expires, is_new })
+    }
+
+    fn targets(&self) -> Result<Option<Vec<u8>>, OwnerError> {
+        match read_file(&self.home.targets()) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(OwnerError::Read { source, .. }) if is_missing(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lasts(&self, targets: &[u8], now: UnixTime) -> bool {
+        verify_targets(&self.root, targets, now.saturating_add(RENEW_BEFORE_SECS)).is_ok()
+    }
+}
+
+/// The root metadata with the highest version in the owner's directory.
+pub fn latest_root(home: &Home) -> Result<Vec<u8>, OwnerError> {
+    let path = |version: u32| home.owner().join(format!("{version}.root.json"));
+    let last = (1..=u32::MAX).take_while(|version| path(*version).exists()).last().unwrap_or(1);
+    let bytes = read_file(&path(last))?;
+    repository::verify_root(&bytes)
+        .map_err(|source| OwnerError::Untrusted { path: path(last), source: Box::new(source) })?;
+    Ok(bytes)
+}
+
+/// The fingerprint of the first root, which invite tokens carry.
+pub fn first_root_fingerprint(home: &Home) -> Result<Digest, OwnerError> {
+    read_file(&home.first_root()).map(|bytes| sha256::digest(&bytes))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, OwnerError> {
+    std::fs::read(path).map_err(|source| OwnerError::Read { path: path.to_owned(), source })
+}
+
+/// Puts a file in its place as a whole; it has its mode from the beginning.
+pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), OwnerError> {
+    durable::replace(path, bytes, mode).map_err(|source| OwnerError::Write { path: path.to_owned(), source })
+}
