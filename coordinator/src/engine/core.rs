@@ -54,7 +54,6 @@ pub(super) struct Outcome {
     pub(super) acked: BTreeMap<NodeId, Acked>,
     pub(super) newest_event: u64,
     pub(super) cut_off: Vec<NodeId>,
-    pub(super) admission_changed: bool,
     replies: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -105,9 +104,7 @@ impl Core {
         });
         match committed {
             Ok((effects, outcome)) => {
-                if outcome.admission_changed {
-                    self.live.load_revoked(self.store.view())?;
-                }
+                outcome.cut_off.iter().for_each(|node| self.live.revoke(node));
                 self.live.set_newest_event(outcome.newest_event);
                 Ok(effects)
             }

@@ -35,7 +35,7 @@ impl Turn<'_> {
             return Ok(Err(Refused::InviteInvalid { rule }));
         }
         if let Some(name) = &request.name
-            && let Err(refused) = self.check_name(name, true)?
+            && let Err(refused) = self.check_name(name)?
         {
             return Ok(Err(refused));
         }
@@ -63,9 +63,6 @@ impl Turn<'_> {
         }
         self.batch.add_certificate(&node, &issued.serial, &key, self.now, issued.not_after)?;
         self.known.insert(node.clone());
-        // It may be the replacement of a board: what that should run, this one should.
-        self.outcome.desired.insert(node.clone());
-        self.outcome.admission_changed = true;
         tracing::info!(%node, again, "node joined");
         Ok(Ok((node, issued)))
     }
@@ -85,28 +82,25 @@ impl Turn<'_> {
         if invite.uses_left == 0 {
             return Ok(Err(Refused::TokenUsed));
         }
-        let named = invite.name.is_some();
         let node = match invite.name.map_or_else(|| host_name(wish), Ok) {
             Ok(node) => node,
             Err(refused) => return Ok(Err(refused)),
         };
         if !self.view().has_key(&node, key)?
-            && let Err(refused) = self.check_name(&node, named)?
+            && let Err(refused) = self.check_name(&node)?
         {
             return Ok(Err(refused));
         }
         Ok(if self.batch.use_invite(secret, key, &node)? { Ok(node) } else { Err(Refused::TokenUsed) })
     }
 
-    /// A name is free if no node has it. That of a revoked node is free for an invite that names it: only an operator can
-    /// want that.
-    fn check_name(&self, node: &NodeId, named: bool) -> Done<()> {
+    /// A name is free if no node has or had it.
+    fn check_name(&self, node: &NodeId) -> Done<()> {
         if RESERVED.contains(&node.as_str()) {
             return Ok(Err(Refused::NameReserved { name: node.to_string() }));
         }
         Ok(match self.view().node(node)? {
             None => Ok(()),
-            Some(row) if row.revoked_at.is_some() && named => Ok(()),
             Some(row) if row.revoked_at.is_some() => Err(Refused::NameRevoked { node: row.node }),
             Some(row) => Err(Refused::NameTaken { node: row.node }),
         })
@@ -135,7 +129,6 @@ impl Turn<'_> {
             return Ok(Err(unknown_node(node.as_str(), self.view().node_names()?.iter())));
         }
         self.batch.revoke(node, self.now)?;
-        self.outcome.admission_changed = true;
         self.outcome.cut_off.push(node.clone());
         self.live.update(node, |seen| seen.online = false);
         tracing::info!(%node, "node revoked");

@@ -32,6 +32,11 @@ impl Turn<'_> {
 
     fn message(&mut self, message: &FromNode) -> Result<(), StoreError> {
         let FromNode { node, channel, payload } = message;
+        if self.live.is_revoked(node) {
+            // The embedded broker has cut it off; another one may not know.
+            let rejected = Rejected { why: "revoked", reason: "the node was revoked".to_owned() };
+            return self.reject(node, *channel, &rejected);
+        }
         let batch = self.batch;
         let read = batch.part(|_| match channel {
             Channel::Reported => self.reported(node, payload),

@@ -26,42 +26,29 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Live {
     nodes: Mutex<HashMap<NodeId, Seen>>,
-    revoked: RwLock<Revoked>,
+    revoked: RwLock<HashSet<NodeId>>,
     broker_connected: watch::Sender<bool>,
     newest_event: watch::Sender<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Revoked {
-    nodes: HashSet<NodeId>,
-    serials: HashSet<String>,
 }
 
 impl Live {
     /// Nothing heard yet; revocations come from the database.
     pub fn load(view: View<'_>) -> Result<Self, StoreError> {
-        let live = Self {
+        Ok(Self {
             nodes: Mutex::default(),
-            revoked: RwLock::default(),
+            revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
             broker_connected: watch::Sender::new(false),
             newest_event: watch::Sender::new(view.newest_event()?),
-        };
-        live.load_revoked(view)?;
-        Ok(live)
+        })
     }
 
-    /// Takes the revocations anew from the database.
-    pub(super) fn load_revoked(&self, view: View<'_>) -> Result<(), StoreError> {
-        let nodes = view.revoked_nodes()?.into_iter().collect();
-        let serials = view.revoked_serials()?.into_iter().collect();
-        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Revoked { nodes, serials };
-        Ok(())
+    /// Whether a node's certificates are no longer believed, whatever TLS says. Quick: it is asked at each request.
+    pub fn is_revoked(&self, node: &NodeId) -> bool {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(node)
     }
 
-    /// Whether a certificate is no longer believed, whatever TLS says. Quick: it is asked at each request.
-    pub fn is_revoked(&self, node: &NodeId, serial: &str) -> bool {
-        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
-        revoked.nodes.contains(node) || revoked.serials.contains(serial)
+    pub(super) fn revoke(&self, node: &NodeId) {
+        self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(node.clone());
     }
 
     /// Whether the broker is reached.

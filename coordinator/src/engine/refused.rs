@@ -82,8 +82,8 @@ pub enum Refused {
         /// The name.
         node: NodeId,
     },
-    /// The name was revoked, and this invite does not name it.
-    #[error("the node {node} was revoked; only an invite for that very name takes it in again")]
+    /// The name was revoked. It is never given again: whoever has the old key could otherwise pass for the new node.
+    #[error("the node {node} was revoked, and a revoked name is never given again")]
     NameRevoked {
         /// The name.
         node: NodeId,
@@ -176,14 +176,10 @@ impl Refused {
             Self::TokenUnknown | Self::TokenUsed | Self::TokenExpired { .. } => {
                 "`orangery node invite` makes a new token"
             }
-            Self::NameTaken { .. } => {
-                "use another name (`orangery node invite --name NAME`); to replace a board, revoke the old node first and \
-                 invite the new one by that name"
-            }
-            Self::NameRevoked { .. } => "`orangery node invite --name NAME` with that name",
-            Self::NameReserved { .. } | Self::NameInvalid { .. } => {
-                "`orangery node invite --name NAME` gives the node a name"
-            }
+            Self::NameTaken { .. }
+            | Self::NameRevoked { .. }
+            | Self::NameReserved { .. }
+            | Self::NameInvalid { .. } => "choose another name: `orangery node invite --name NAME`",
             Self::Unavailable { .. } => "try again; if it goes on, the coordinator's log says what failed",
             Self::InvalidSelector { .. }
             | Self::InviteInvalid { .. }

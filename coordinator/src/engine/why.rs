@@ -49,7 +49,7 @@ fn about_node(node: &NodeView, facts: &Facts) -> Vec<WhyLine> {
     let mut lines = Vec::new();
     if node.revoked {
         let text = format!(
-            "{name} was revoked: it is told nothing and given nothing. To take it in again, invite it by its name."
+            "{name} was revoked: it is told nothing and given nothing. To take the board in again, invite it by another name."
         );
         lines.push(line(None, "revoked", text));
     } else if node.reported.is_none() {

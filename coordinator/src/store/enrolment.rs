@@ -41,14 +41,6 @@ impl View<'_> {
         Ok(self.connection.prepare_cached(sql)?.query_row([node.as_str(), &key.to_string()], |row| row.get(0))?)
     }
 
-    /// The serial numbers of all revoked certificates that TLS would still take for good, or for renewal.
-    pub fn revoked_serials(&self) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT serial FROM certificates WHERE revoked_at IS NOT NULL";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        Ok(rows)
-    }
-
     /// The revoked nodes.
     pub fn revoked_nodes(&self) -> Result<Vec<NodeId>, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT node FROM nodes WHERE revoked_at IS NOT NULL")?;

@@ -64,13 +64,10 @@ impl View<'_> {
 }
 
 impl Batch<'_> {
-    /// Adds a node, or takes a revoked one in again: what it said before is forgotten, what it should run is not.
+    /// Adds a node. If it is there, nothing changes.
     pub fn admit(&self, node: &NodeId, at: UnixTime) -> Result<(), StoreError> {
-        self.execute(
-            "INSERT INTO nodes (node, joined_at) VALUES (?1, ?2) ON CONFLICT (node) DO UPDATE \
-             SET joined_at = ?2, revoked_at = NULL, reported = NULL, health = NULL, seen_at = NULL",
-            (node.as_str(), at),
-        )?;
+        let sql = "INSERT INTO nodes (node, joined_at) VALUES (?1, ?2) ON CONFLICT (node) DO NOTHING";
+        self.execute(sql, (node.as_str(), at))?;
         Ok(())
     }
 

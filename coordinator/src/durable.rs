@@ -1,0 +1,65 @@
+//! Files that are whole or not there, whatever happens while they are written.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Puts `bytes` at `path`: written beside it, synced, renamed over it, and the directory synced. After a power cut there is
+/// the old file or the new one.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
+    };
+    let beside = directory.join(format!(".{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    sync_directory(directory)
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Makes a directory and those above it, for their owner alone, and makes the names durable. One that is there is left as it is.
+pub fn create_directories(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        create_directories(above)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    match path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        Some(above) => sync_directory(above),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("a/b");
+        create_directories(&below).unwrap();
+        create_directories(&below).unwrap();
+        let path = below.join("file");
+        replace(&path, b"old and long", 0o600).unwrap();
+        // What a cut before the rename leaves behind does no harm.
+        std::fs::write(below.join(".file.new"), b"half").unwrap();
+        replace(&path, b"new", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(&below).unwrap().count(), 1);
+        assert!(replace(Path::new("/"), b"", 0o600).is_err());
+    }
+}
