@@ -169,6 +169,13 @@ fn files_of_different_states_are_never_mixed() {
         if request.file == "3.snapshot.json" { old.get("2.snapshot.json").cloned() } else { repo.serve(request) }
     });
     assert_eq!(outcome, Err(Refusal::WrongVersion { role: Role::Snapshot, expected: 3, offered: 2 }));
+
+    // And for targets (TUF 5.6.4).
+    repo.forge("3.snapshot.json", Role::Snapshot, |signed| signed["meta"]["targets.json"] = json!({ "version": 3 }));
+    let outcome = Client::of(&repo).refresh_from(NOW, |request| {
+        if request.file == "3.targets.json" { old.get("2.targets.json").cloned() } else { repo.serve(request) }
+    });
+    assert_eq!(outcome, Err(Refusal::WrongVersion { role: Role::Targets, expected: 3, offered: 2 }));
 }
 
 #[test]

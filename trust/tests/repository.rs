@@ -68,6 +68,13 @@ fn targets_are_signed_by_the_targets_key_or_not_at_all() {
     // A key given twice signs once.
     let bytes = sign(&[&repo.targets, &repo.targets], NOW + DAY).unwrap();
     assert!(verify_targets(&repo.latest_root, &bytes, NOW).is_ok());
+    // Nor is anything read that is longer than targets may be.
+    let length_max = orangery_trust::limits::TARGETS_BYTES_MAX;
+    let long = vec![b' '; usize::try_from(length_max).unwrap() + 1];
+    assert_eq!(
+        verify_targets(&repo.latest_root, &long, NOW),
+        Err(Refusal::TooLong { role: Role::Targets, length: length_max + 1, length_max })
+    );
     // Another owner's root does not vouch for them.
     assert!(matches!(
         verify_targets(&Repo::new().latest_root, &bytes, NOW),

@@ -165,6 +165,33 @@ fn what_is_signed_by_keys_that_stay_is_not_forgotten() {
     assert_eq!(client.versions(), [3, 0, 0, 1], "one signature is no longer enough");
 }
 
+#[test]
+fn a_key_taken_away_takes_what_it_signed_with_it_even_if_another_signed_too() {
+    for role in [Role::Timestamp, Role::Snapshot] {
+        let mut repo = Repo::new();
+        let (leaving, staying) = (repo.key(role).public(), key());
+        let holders = |root: &mut RootContent, keys: KeyHolders| match role {
+            Role::Snapshot => root.snapshot = keys,
+            _ => root.timestamp = keys,
+        };
+        repo.rotate(|root| holders(root, KeyHolders::any_of([leaving, staying.public()])));
+        let file = if role == Role::Snapshot { "1.snapshot.json" } else { "timestamp.json" };
+        let both = repo.forged(file, &[repo.key(role), &staying], |_| {});
+        repo.files.insert(file.to_owned(), both.clone());
+        if role == Role::Snapshot {
+            repo.forge("timestamp.json", Role::Timestamp, |signed| {
+                signed["meta"]["snapshot.json"] = common::describe(&both, 1);
+            });
+        }
+        let mut client = Client::of(&repo);
+        client.refresh(&repo).unwrap();
+        repo.rotate(|root| holders(root, KeyHolders::any_of([staying.public()])));
+        client.refresh_from(NOW, |request| repo.serve(request).filter(|_| request.role == Role::Root)).unwrap_err();
+        assert_eq!(client.versions(), [3, 0, 0, 1], "{role}");
+        assert_eq!(client.refresh(&repo), Ok(()));
+    }
+}
+
 /// Power cuts: a refresh writes and removes files one after the other, in the order of [`Keep`]; after any of them the
 /// node must come up again, trust no less than it has to, and refresh well.
 #[test]
