@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod config;
 pub mod deployment;
 pub mod disk;
 pub mod errors;

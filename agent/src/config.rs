@@ -1,0 +1,382 @@
+//! The node's settings: `agent.toml` and what `agent.d/*.toml` lays over it.
+//!
+//! What is written, merged and valid are three things: TOML tables are merged first, then read with unknown keys refused,
+//! then checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use orangery_wire::{AppName, limits, manifest::is_variable};
+use serde::Deserialize;
+
+/// Where the settings are unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/orangery/agent.toml";
+
+/// Valid settings. Defaults are documented in `agent.example.toml`, which a test reads.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The node's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Outbox and history.
+    pub store: Store,
+    /// How apps run.
+    pub runner: Runner,
+    /// The MQTT connection.
+    pub link: Link,
+    /// Downloads.
+    pub fetch: Fetch,
+    /// Health messages.
+    pub health: Health,
+    /// The log.
+    pub log: Log,
+    /// Settings of single apps.
+    pub apps: BTreeMap<AppName, App>,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// The engine.
+    pub engine: crate::store::Engine,
+    /// Most bytes of events that wait for the coordinator.
+    pub outbox_bytes_max: u64,
+}
+
+/// `[runner]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runner {
+    /// What runs apps whose release leaves it open.
+    pub default: DefaultRunner,
+    /// What happens to child processes when the agent stops.
+    pub on_stop: OnStop,
+}
+
+/// `[runner] default`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultRunner {
+    /// systemd where it is the init system, else process.
+    Auto,
+    /// Children of the agent.
+    Process,
+    /// systemd units.
+    Systemd,
+}
+
+/// `[runner] on_stop`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStop {
+    /// They are stopped.
+    Stop,
+    /// They go on; the next agent finds them.
+    Leave,
+}
+
+/// `[link]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Time between signs of life, in seconds.
+    pub keepalive_secs: u64,
+    /// Longest pause between attempts to connect, in seconds.
+    pub backoff_max_secs: u64,
+}
+
+/// `[fetch]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fetch {
+    /// Time without a byte after which a download is cut, in seconds.
+    pub stall_secs: u64,
+    /// Longest pause between attempts, in seconds.
+    pub backoff_max_secs: u64,
+    /// Bytes that stay free on the disk.
+    pub reserve_bytes: u64,
+}
+
+/// `[health]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// Time between messages, in seconds.
+    pub interval_secs: u64,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least important line that is written.
+    pub level: String,
+}
+
+/// `[apps.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct App {
+    /// Variables above those of the release.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/orangery".into(),
+            labels: BTreeMap::new(),
+            store: Store::default(),
+            runner: Runner::default(),
+            link: Link::default(),
+            fetch: Fetch::default(),
+            health: Health::default(),
+            log: Log::default(),
+            apps: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { engine: crate::store::Engine::Redb, outbox_bytes_max: 4 << 20 }
+    }
+}
+
+impl Default for Runner {
+    fn default() -> Self {
+        Self { default: DefaultRunner::Auto, on_stop: OnStop::Stop }
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { keepalive_secs: 30, backoff_max_secs: 120 }
+    }
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self { stall_secs: 30, backoff_max_secs: 300, reserve_bytes: 16 << 20 }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { interval_secs: 60 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into() }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A file cannot be read.
+    #[error("cannot read the settings in {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not TOML.
+    #[error("{path} is not valid TOML: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// A key is unknown or a value is of the wrong kind.
+    #[error("the settings in {path} cannot be used: {reason}")]
+    Understand {
+        /// The main file.
+        path: PathBuf,
+        /// Which key, and what is allowed.
+        reason: String,
+    },
+    /// A value is out of its bounds.
+    #[error("the settings in {path} cannot be used: {key} must be {rule}")]
+    Bounds {
+        /// The main file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is allowed.
+        rule: &'static str,
+    },
+}
+
+impl Settings {
+    /// Reads `path` and `agent.d/*.toml` beside it. Without `path` the default file is read, which may be absent.
+    pub fn load(path: Option<&Path>) -> Result<Self, SettingsError> {
+        let main = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let mut merged = match read_table(main) {
+            Err(SettingsError::Read { source, .. })
+                if path.is_none() && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                toml::Table::new()
+            }
+            other => other?,
+        };
+        for file in drop_ins(main)? {
+            lay_over(&mut merged, read_table(&file)?);
+        }
+        let settings: Self = merged.try_into().map_err(|e: toml::de::Error| SettingsError::Understand {
+            path: main.to_owned(),
+            reason: e.message().to_owned(),
+        })?;
+        settings.validate(main)?;
+        Ok(settings.relative_to(main))
+    }
+
+    fn validate(&self, path: &Path) -> Result<(), SettingsError> {
+        let within = |good: bool, key: &str, rule| {
+            if good { Ok(()) } else { Err(SettingsError::Bounds { path: path.to_owned(), key: key.to_owned(), rule }) }
+        };
+        let day = 1..=limits::SECONDS_MAX;
+        within((5..=3_600).contains(&self.link.keepalive_secs), "link.keepalive_secs", "5 to 3600")?;
+        within(day.contains(&self.link.backoff_max_secs), "link.backoff_max_secs", "1 to 86400")?;
+        within(day.contains(&self.fetch.stall_secs), "fetch.stall_secs", "1 to 86400")?;
+        within(day.contains(&self.fetch.backoff_max_secs), "fetch.backoff_max_secs", "1 to 86400")?;
+        within(day.contains(&self.health.interval_secs), "health.interval_secs", "1 to 86400")?;
+        within(self.store.outbox_bytes_max >= 64 << 10, "store.outbox_bytes_max", "at least 65536")?;
+        within(self.log_level().is_some(), "log.level", "error, warn, info, debug or trace")?;
+        within(self.labels.len() <= limits::LABELS_MAX, "labels", "at most 32 labels")?;
+        let label = |text: &String| !text.is_empty() && text.len() <= 63 && !text.contains(['=', '\n', ' ']);
+        let labels = self.labels.iter().all(|(name, value)| label(name) && label(value));
+        within(labels, "labels", "texts of 1 to 63 bytes without '=', spaces or line breaks")?;
+        let variables = self.apps.values().flat_map(|app| app.env.iter());
+        let variables = variables.map(|(name, value)| is_variable(name) && value.len() <= limits::TEXT_BYTES_MAX);
+        within(
+            variables.into_iter().all(|good| good),
+            "apps.*.env",
+            "names of A-Z, 0-9 and _ with values up to 4096 bytes",
+        )
+    }
+
+    /// A relative state directory is meant relative to the file that names it.
+    fn relative_to(mut self, main: &Path) -> Self {
+        if self.state_dir.is_relative()
+            && let Some(directory) = main.parent()
+        {
+            self.state_dir = directory.join(&self.state_dir);
+        }
+        self
+    }
+
+    /// The log level.
+    pub fn log_level(&self) -> Option<tracing::Level> {
+        self.log.level.parse().ok().filter(|_| self.log.level.chars().all(char::is_alphabetic))
+    }
+
+    /// Time between health messages.
+    pub fn health_interval(&self) -> Duration {
+        Duration::from_secs(self.health.interval_secs)
+    }
+
+    /// The node's variables for `app`.
+    pub fn variables(&self, app: &AppName) -> BTreeMap<String, String> {
+        self.apps.get(app).map(|app| app.env.clone()).unwrap_or_default()
+    }
+}
+
+fn read_table(path: &Path) -> Result<toml::Table, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    text.parse().map_err(|e: toml::de::Error| SettingsError::Parse { path: path.to_owned(), reason: e.to_string() })
+}
+
+fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, SettingsError> {
+    let directory = main.with_extension("d");
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(SettingsError::Read { path: directory, source }),
+    };
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "toml")).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn lay_over(below: &mut toml::Table, above: toml::Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let main = directory.path().join("agent.toml");
+        (directory, main)
+    }
+
+    #[test]
+    fn the_shipped_example_says_the_defaults() {
+        let (_keep, main) = written(&[("agent.toml", include_str!("../agent.example.toml"))]);
+        let mut read = Settings::load(Some(&main)).unwrap();
+        assert_eq!(read.labels.remove("site").as_deref(), Some("attic"));
+        assert_eq!(read.variables(&"greeter".parse().unwrap())["PORT"], "8080");
+        read.apps.clear();
+        assert_eq!(read, Settings::default());
+    }
+
+    #[test]
+    fn a_drop_in_lies_over_the_main_file_key_by_key() {
+        let (_keep, main) = written(&[
+            ("agent.toml", "[link]\nkeepalive_secs = 60\nbackoff_max_secs = 5"),
+            ("agent.d/50-site.toml", "[link]\nkeepalive_secs = 10"),
+        ]);
+        let read = Settings::load(Some(&main)).unwrap();
+        assert_eq!(read.link, Link { keepalive_secs: 10, backoff_max_secs: 5 });
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_named() {
+        let (_keep, main) = written(&[("agent.toml", "[link]\nkeepalive = 60")]);
+        let text = Settings::load(Some(&main)).unwrap_err().to_string();
+        assert!(text.contains("`keepalive`") && text.contains("keepalive_secs"), "{text}");
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused_with_its_bounds() {
+        for (text, key) in [
+            ("[link]\nkeepalive_secs = 0", "link.keepalive_secs"),
+            ("[log]\nlevel = \"loud\"", "log.level"),
+            ("[labels]\n\"a b\" = \"c\"", "labels"),
+            ("[apps.x.env]\n\"a-b\" = \"c\"", "apps.*.env"),
+        ] {
+            let (_keep, main) = written(&[("agent.toml", text)]);
+            let refused = Settings::load(Some(&main)).unwrap_err().to_string();
+            assert!(refused.contains(key), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_fine_only_when_nobody_named_it() {
+        assert!(Settings::load(Some(Path::new("/nonexistent/agent.toml"))).is_err());
+    }
+}
