@@ -474,7 +474,8 @@ impl Tree {
         ensure(!self.entries.is_empty(), field, || "has no entries".into())?;
         ensure(self.entries.len() <= limits::TREE_ENTRIES_MAX, field, too_many)?;
         ensure(self.size_bytes <= limits::TREE_BYTES_MAX, field, || "is too large".into())?;
-        let allowed = self.pack.size_bytes.saturating_mul(limits::UNPACK_RATIO_MAX) + limits::UNPACK_SLACK_BYTES;
+        let grown = self.pack.size_bytes.saturating_mul(limits::UNPACK_RATIO_MAX);
+        let allowed = grown.saturating_add(limits::UNPACK_SLACK_BYTES);
         ensure(self.size_bytes <= allowed, field, || "would grow too much when unpacked".into())?;
         let mut sum = 0u64;
         let mut seen = Seen::default();
