@@ -22,6 +22,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use error::FetchError;
+pub use part::drop_parts;
 
 const AGENT: &str = concat!("orangery-agent/", env!("CARGO_PKG_VERSION"));
 /// An idle connection is closed after this time, so that a board does not keep the coordinator's descriptors busy.
@@ -81,6 +82,12 @@ impl Http {
     ) -> Result<Self, FetchError> {
         let origin = origin_of(origin_url)?;
         Ok(Self { origin, client: client(tls, patience.connect), patience })
+    }
+
+    /// The same client, giving up on transfers that bring too little for so long.
+    pub fn stalling_after(mut self, stall: Duration) -> Self {
+        self.patience.stall = stall;
+        self
     }
 
     /// Gets the whole of a small file; `None` if there is none (404). At most `length_max` bytes are read: a longer

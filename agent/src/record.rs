@@ -248,7 +248,7 @@ pub(crate) fn previous(path: &Path) -> PathBuf {
 }
 
 /// A state that says which format it is in.
-trait Formatted: Serialize + DeserializeOwned {
+pub(crate) trait Formatted: Serialize + DeserializeOwned {
     fn format(&self) -> u32;
 }
 
@@ -268,7 +268,7 @@ impl Formatted for NodeState {
 ///
 /// The previous copy is a second name of the old file, so that nothing is written twice. A file that is damaged is not kept:
 /// it would push out the good copy that the state was loaded from.
-fn save_kept<T: Formatted>(disk: &dyn Disk, path: &Path, state: &T) -> io::Result<()> {
+pub(crate) fn save_kept<T: Formatted>(disk: &dyn Disk, path: &Path, state: &T) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         disk::make_dir(disk, dir, DIR_MODE)?;
     }
@@ -284,7 +284,7 @@ fn save_kept<T: Formatted>(disk: &dyn Disk, path: &Path, state: &T) -> io::Resul
 }
 
 /// Loads from the file, else from its previous copy; says what was wrong with the file.
-fn load_kept<T: Formatted>(disk: &dyn Disk, path: &Path) -> (Option<T>, Source, Option<String>) {
+pub(crate) fn load_kept<T: Formatted>(disk: &dyn Disk, path: &Path) -> (Option<T>, Source, Option<String>) {
     let trouble = match read_state(disk, path) {
         Ok(state) => return (Some(state), Source::Primary, None),
         Err(error) => error,

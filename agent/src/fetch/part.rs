@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use orangery_wire::Digest;
@@ -29,15 +30,7 @@ struct Part {
 impl Part {
     /// Opens or creates the part and hashes what is in it. One that is longer than `size_bytes` is emptied.
     fn open(path: &Path, size_bytes: u64) -> io::Result<Box<Self>> {
-        let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nofollow)
-            .open(path)?;
+        let file = open(path, true)?;
         // Held until the file is closed, wherever it is passed on to: two writers would spoil each other's work.
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let mut part = Box::new(Self { file, hash: Context::new(&SHA256), len: 0 });
@@ -176,4 +169,38 @@ impl Sink {
         };
         part.map_err(|e| FetchError::part("writing", &self.path, e))
     }
+}
+
+/// Removes the part files in `dir` that nobody wrote to for `idle`, except `but` and those that a download is at work on.
+/// Returns how many went. Blocking.
+pub fn drop_parts(dir: &Path, idle: Duration, but: Option<&Path>) -> io::Result<u32> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        let path = entry?.path();
+        if but != Some(path.as_path()) && is_idle(&path, idle)? {
+            std::fs::remove_file(&path)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// Where the clock went back, nothing looks old.
+fn is_idle(path: &Path, idle: Duration) -> io::Result<bool> {
+    let Ok(file) = open(path, false) else { return Ok(false) };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
+    }
+    let age = SystemTime::now().duration_since(file.metadata()?.modified()?).unwrap_or_default();
+    Ok(age >= idle)
+}
+
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }

@@ -1,0 +1,259 @@
+//! What the node trusts: the rules of `orangery-trust`, a directory to remember in, and the coordinator to ask.
+//!
+//! Metadata that was accepted is on the disk before the next file is asked for, each with its previous copy, every root
+//! for good. Beside it lies the *floor*: the highest versions ever accepted. Whatever happens to the metadata files,
+//! nothing below the floor is believed, and a directory in which even the floor cannot be read vouches for nothing until
+//! a person looks at it. Only a directory without any trace of a refresh counts as never used.
+
+mod pass;
+mod shelf;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use orangery_trust::{Refusal, Release, Role, TrustedSet, Versions};
+use orangery_wire::messages::{RefusalCode, ReleaseRef, TrustReport};
+use orangery_wire::{AppName, UnixTime, Version, limits};
+
+use crate::clock::Clock;
+use crate::deployment::Reason;
+use crate::disk::Disk;
+use crate::errors::chain;
+use crate::fetch::{FetchError, Http};
+use pass::Pass;
+use shelf::Shelf;
+
+/// Why nothing can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustedError {
+    /// The node never got a root.
+    #[error("there is no trust root in {}, so no release can be verified; enrol the node again to get one", dir.display())]
+    NoRoot {
+        /// The directory of trusted metadata.
+        dir: PathBuf,
+    },
+    /// There are roots, but none that can be read and verifies.
+    #[error("no trust root in {} can be read; restore the directory from a backup, or enrol the node again", dir.display())]
+    RootsDamaged {
+        /// The directory of trusted metadata.
+        dir: PathBuf,
+    },
+    /// Metadata was accepted here once, and nothing says any more how new it was.
+    #[error(
+        "the trusted metadata in {} is damaged, its floor included, so an old state could pass for a new one; restore the \
+         directory from a backup, or enrol the node again",
+        dir.display()
+    )]
+    FloorLost {
+        /// The directory of trusted metadata.
+        dir: PathBuf,
+    },
+}
+
+impl TrustedError {
+    fn reason(&self) -> Reason {
+        let code = match self {
+            Self::NoRoot { .. } | Self::RootsDamaged { .. } => RefusalCode::NoTrustRoot,
+            Self::FloorLost { .. } => RefusalCode::Unverified,
+        };
+        Reason { code, text: limits::reason(self.to_string()) }
+    }
+}
+
+/// Why the metadata was not brought up to date. What was trusted before still is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshFailure {
+    /// Whether trying again later may help: the network is to blame, or the coordinator is not done publishing.
+    pub again: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl RefreshFailure {
+    fn refused(code: RefusalCode, text: String) -> Self {
+        Self { again: false, reason: Reason { code, text: limits::reason(text) } }
+    }
+}
+
+impl From<Refusal> for RefreshFailure {
+    fn from(refusal: Refusal) -> Self {
+        let again = matches!(refusal, Refusal::Missing { .. });
+        Self { again, ..Self::refused(refusal.code(), refusal.to_string()) }
+    }
+}
+
+impl From<FetchError> for RefreshFailure {
+    fn from(error: FetchError) -> Self {
+        match error.refusal() {
+            Some(code) => Self::refused(code, chain(&error)),
+            // The code is not used as long as it is tried again.
+            None => Self { again: true, ..Self::refused(RefusalCode::NotFound, chain(&error)) },
+        }
+    }
+}
+
+/// What is known, in memory as on the disk.
+#[derive(Debug, Clone)]
+struct Known {
+    set: TrustedSet,
+    /// Never lower than the set.
+    floor: Versions,
+    /// Whether the floor on the disk is this one.
+    floor_saved: bool,
+    /// Roles whose file is damaged: its previous copy is in use, and must not be replaced by the damaged one.
+    damaged: Vec<Role>,
+}
+
+/// The trusted metadata of a node. There is one for a state directory.
+#[derive(Debug)]
+pub struct Trusted {
+    shelf: Shelf,
+    clock: Arc<Clock>,
+    known: Result<Known, TrustedError>,
+    /// Whether the last refresh came to its end. If not, the disk may know more than the memory.
+    settled: bool,
+}
+
+impl Trusted {
+    /// What lies in `dir`. Never fails: if there is nothing to trust, every release is refused, and says why. Reads only.
+    /// Raises the floor of `clock` to the time at which the owner last signed.
+    pub fn load(disk: Arc<dyn Disk>, dir: PathBuf, clock: Arc<Clock>) -> Self {
+        let shelf = Shelf::new(disk, dir);
+        let known = shelf.load();
+        let trusted = Self { shelf, clock, known, settled: true };
+        trusted.tell_clock();
+        trusted
+    }
+
+    /// Brings the metadata up to date at the time `now` (Unix time), by the client workflow of TUF 5.3 to 5.6. May be
+    /// repeated at any time, also after it was dropped half-way.
+    pub async fn refresh(&mut self, http: &Http, now: UnixTime) -> Result<(), RefreshFailure> {
+        if !std::mem::replace(&mut self.settled, false) {
+            self.known = self.shelf.load();
+        }
+        let outcome = match &self.known {
+            Ok(known) => Pass::begin(self.shelf.clone(), known.clone(), now).run(http).await,
+            Err(error) => Err(RefreshFailure { again: false, reason: error.reason() }),
+        };
+        let outcome = match outcome {
+            Ok(known) => {
+                self.known = Ok(known);
+                Ok(())
+            }
+            Err(failure) => {
+                // A new root, or more, may have been accepted before the failure: it is on the disk.
+                self.known = self.shelf.load();
+                Err(failure)
+            }
+        };
+        self.settled = true;
+        self.tell_clock();
+        outcome
+    }
+
+    /// The release as the owner vouches for it, if all metadata is there, valid at `now`, and the floors allow it.
+    pub fn release(&self, app: &AppName, version: &Version, now: UnixTime) -> Result<Release, Reason> {
+        let known = self.known.as_ref().map_err(TrustedError::reason)?;
+        let checked = check_floor(&known.set, &known.floor).and_then(|()| known.set.release(app, version, now));
+        checked.map_err(|refusal| RefreshFailure::from(refusal).reason)
+    }
+
+    /// Whether a release that is on the disk already may be used without asking anybody: `Some(Ok)` if nothing speaks
+    /// against it, `Some(Err)` if the owner's word or the lack of any root does, `None` if only a refresh can tell.
+    ///
+    /// It was verified when it came. So the age of the metadata is no reason against it, nor is it that there are no
+    /// targets yet; but targets that no longer list it are.
+    pub fn still_allows(&self, app: &AppName, want: &ReleaseRef) -> Option<Result<(), Reason>> {
+        let known = match &self.known {
+            Ok(known) => known,
+            Err(error) => return Some(Err(error.reason())),
+        };
+        if known.floor.targets == 0 {
+            return Some(Ok(()));
+        }
+        // At the beginning of time nothing has expired.
+        match self.release(app, &want.version, 0) {
+            Ok(release) => Some(same(&release, want)),
+            Err(_) if check_floor(&known.set, &known.floor).and_then(|()| known.set.check(0)).is_err() => None,
+            Err(reason) => Some(Err(reason)),
+        }
+    }
+
+    /// What is reported of it, good for any time until the next refresh.
+    pub fn standing(&self) -> Standing {
+        let Ok(known) = &self.known else { return Standing::default() };
+        let versions = known.set.versions();
+        let expires = Role::ALL.into_iter().filter_map(|role| known.set.expires(role)).min();
+        Standing { root: versions.root, targets: versions.targets, expires }
+    }
+
+    /// What is reported of it at the time `now`.
+    pub fn report(&self, now: UnixTime) -> TrustReport {
+        self.standing().report(now)
+    }
+
+    fn tell_clock(&self) {
+        if let Some(signed_at) = self.known.as_ref().ok().and_then(|known| known.set.signed_at()) {
+            self.clock.note_trusted(signed_at);
+        }
+    }
+}
+
+/// Makes sure that the owner's `release` is the very one that is wanted.
+pub fn same(release: &Release, want: &ReleaseRef) -> Result<(), Reason> {
+    if release.id == want.id {
+        return Ok(());
+    }
+    let text = format!(
+        "version {} of {} is signed as release {}, not as {}; deploy what the owner signed",
+        want.version,
+        release.app,
+        release.id.short(),
+        want.id.short()
+    );
+    Err(Reason { code: RefusalCode::Unverified, text })
+}
+
+/// What is reported of the trusted metadata.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    root: u64,
+    targets: u64,
+    expires: Option<UnixTime>,
+}
+
+impl Standing {
+    /// The report at the time `now`.
+    pub fn report(&self, now: UnixTime) -> TrustReport {
+        let stale = self.expires.is_some_and(|expires| expires <= now);
+        TrustReport { root: self.root, targets: self.targets, stale }
+    }
+}
+
+/// Refuses a set in which anything is older than the floor.
+fn check_floor(set: &TrustedSet, floor: &Versions) -> Result<(), Refusal> {
+    let versions = set.versions();
+    Role::ALL.into_iter().try_for_each(|role| refuse_below(role, version_of(&versions, role), version_of(floor, role)))
+}
+
+fn refuse_below(role: Role, offered: u64, trusted: u64) -> Result<(), Refusal> {
+    if offered < trusted { Err(Refusal::Rollback { role, trusted, offered }) } else { Ok(()) }
+}
+
+fn version_of(versions: &Versions, role: Role) -> u64 {
+    match role {
+        Role::Root => versions.root,
+        Role::Timestamp => versions.timestamp,
+        Role::Snapshot => versions.snapshot,
+        Role::Targets => versions.targets,
+    }
+}
+
+fn set_version(versions: &mut Versions, role: Role, version: u64) {
+    *match role {
+        Role::Root => &mut versions.root,
+        Role::Timestamp => &mut versions.timestamp,
+        Role::Snapshot => &mut versions.snapshot,
+        Role::Targets => &mut versions.targets,
+    } = version;
+}
