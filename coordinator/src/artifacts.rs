@@ -16,6 +16,9 @@ use crate::sha256::Hash;
 /// Files under way begin with this; what a kill left behind is removed at the next start.
 const INCOMING: &str = ".incoming-";
 
+/// Bytes are synced in portions of this size, so that the last sync, for which the sender waits in silence, is short.
+const SYNC_EACH_BYTES: usize = 32 << 20;
+
 /// An artifact could not be taken or given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -145,7 +148,7 @@ impl Artifacts {
     ) -> Result<u64, ArtifactError> {
         let failed = |source| failed(digest, source);
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).await.map_err(failed)?;
-        let (mut hash, mut size) = (Hash::default(), 0_u64);
+        let (mut hash, mut size, mut unsynced) = (Hash::default(), 0_u64, 0);
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| ArtifactError::Interrupted { reason: error.to_string() })?;
             size = size.saturating_add(piece.len() as u64);
@@ -154,6 +157,12 @@ impl Artifacts {
             }
             hash.update(&piece);
             file.write_all(&piece).await.map_err(failed)?;
+            unsynced += piece.len();
+            if unsynced >= SYNC_EACH_BYTES {
+                file.flush().await.map_err(failed)?;
+                file.sync_data().await.map_err(failed)?;
+                unsynced = 0;
+            }
         }
         let found = hash.finish();
         if found != *digest {
