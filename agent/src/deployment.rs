@@ -99,10 +99,9 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The node's operator takes back the trust in `current` and names the release to go back to.
+    /// The node's operator takes back the trust in `current` and names the release to go back to. It takes no generation of
+    /// its own: a wish that is on its way meanwhile is newer and still counts.
     RolledBack {
-        /// The generation of the wish; newer than the record's.
-        generation: Generation,
         /// The release to go back to.
         release: ReleaseId,
     },
@@ -194,8 +193,8 @@ impl Record {
     fn step(&mut self, event: Event) {
         match (event, self.phase.clone()) {
             (Event::Desired { generation, release }, phase) => self.wish(generation, release, &phase),
-            (Event::RolledBack { generation, release }, phase) => self.roll_back(generation, release, &phase),
-            (Event::Started, Phase::Activating(trial) | Phase::Probing(trial)) => self.try_again(trial),
+            (Event::RolledBack { release }, phase) => self.roll_back(release, &phase),
+            (Event::Started, Phase::Activating(trial) | Phase::Probing(trial)) => self.try_again(&trial),
             (Event::Started, Phase::Settled | Phase::Fetching { .. } | Phase::Restoring { .. }) => self.restore(),
             (Event::Fetched, Phase::Fetching { release, .. }) => self.begin_trial(release),
             (Event::FetchFailed { refusal: None }, Phase::Fetching { release, attempt }) => {
@@ -244,26 +243,23 @@ impl Record {
 
     /// The operator's way back: `current` loses its trust at once, the named release takes its place untried, because it
     /// was proven here before. Only from rest; the driver says so otherwise.
-    fn roll_back(&mut self, generation: Generation, release: ReleaseId, phase: &Phase) {
+    fn roll_back(&mut self, release: ReleaseId, phase: &Phase) {
         let Some(current) = self.current else { return };
-        if generation <= self.generation || !matches!(phase, Phase::Settled) || release == current {
+        if !matches!(phase, Phase::Settled) || release == current {
             return;
         }
-        self.generation = generation;
         self.desired = Some(current);
         self.current = Some(release);
         let text = "the node's operator rolled it back".to_owned();
-        self.refuse(current, generation, RefusalCode::RolledBack, text);
+        self.refuse(current, self.generation, RefusalCode::RolledBack, text);
     }
 
-    fn try_again(&mut self, trial: Trial) {
-        match trial.tries_left.checked_sub(1) {
-            Some(tries_left) => self.phase = Phase::Activating(Trial { tries_left, ..trial }),
-            None => {
-                let text = format!("the node or its agent went down in each of {TRIES} tries");
-                self.refuse(trial.release, trial.generation, RefusalCode::CrashLoop, text);
-            }
-        }
+    fn try_again(&mut self, trial: &Trial) {
+        let Some(tries_left) = trial.tries_left.checked_sub(1) else {
+            let text = format!("the node or its agent went down in each of {TRIES} tries");
+            return self.refuse(trial.release, trial.generation, RefusalCode::CrashLoop, text);
+        };
+        self.phase = Phase::Activating(Trial { tries_left, ..trial.clone() });
     }
 
     fn begin_trial(&mut self, release: ReleaseId) {
@@ -289,24 +285,30 @@ impl Record {
         self.phase = Phase::Restoring { attempt: 0 };
     }
 
-    /// `current` does not run. If something else is wanted, that may be the cure; else it is tried again.
+    /// `current` does not run. If something else is wanted, or nothing, that may be the cure; else it is tried again.
     fn restore_failed(&mut self, attempt: u32) {
-        self.phase = match self.wanted() {
-            Some(release) => Phase::Fetching { release, attempt: 0 },
-            None => Phase::Restoring { attempt: attempt.saturating_add(1) },
-        };
+        if self.wanted().is_some() || self.is_unwanted() {
+            self.settle();
+        } else {
+            self.phase = Phase::Restoring { attempt: attempt.saturating_add(1) };
+        }
     }
 
     /// Comes to rest, or goes on to what is still wanted.
     fn settle(&mut self) {
         self.phase = match self.wanted() {
             Some(release) => Phase::Fetching { release, attempt: 0 },
-            None if self.desired.is_none() && self.current.is_some() => {
+            None if self.is_unwanted() => {
                 self.current = None;
                 Phase::Restoring { attempt: 0 }
             }
             None => Phase::Settled,
         };
+    }
+
+    /// `current` should be stopped and nothing run in its place.
+    fn is_unwanted(&self) -> bool {
+        self.desired.is_none() && self.current.is_some()
     }
 
     /// The release that should be fetched and tried, if any.
