@@ -38,7 +38,7 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const HEAD_MAX: Duration = Duration::from_secs(20);
 /// A connection on which no byte moves in either direction for this long is closed. Event streams have a sign of life
 /// every 15 seconds.
-const STALL_MAX: Duration = Duration::from_secs(120);
+const STALL_MAX: Duration = Duration::from_mins(2);
 /// Largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Rest after `accept` failed: without descriptors it fails again at once.

@@ -17,3 +17,4 @@ pub mod client;
 pub mod home;
 pub mod output;
 pub mod owner;
+pub mod https;

@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_on_which_nothing_moves_fails_and_one_that_moves_slowly_does_not() {
