@@ -1,0 +1,165 @@
+//! How the commands of `orangery-agent` talk to the agent that runs: one JSON line each way over a Unix socket in the
+//! state directory, which only the agent's user can reach.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use orangery_wire::AppName;
+use orangery_wire::messages::{ClockState, Event as WireEvent, Reported};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::driver::Event;
+
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What may be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "deed", rename_all = "snake_case")]
+pub enum Request {
+    /// How the node is.
+    Status,
+    /// What happened last.
+    History {
+        /// At most so many events.
+        count: u32,
+    },
+    /// Back to the release before.
+    Rollback {
+        /// The app.
+        app: AppName,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "content", rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<StatusView>),
+    /// To [`Request::History`], oldest first.
+    History(Vec<WireEvent>),
+    /// It was done.
+    Done(String),
+    /// It was not done, and why.
+    Refused(String),
+}
+
+/// The node as it sees itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Whether the agent runs; if not, the rest was read from its disk.
+    pub running: bool,
+    /// Whether it is connected to its coordinator.
+    pub connected: bool,
+    /// The coordinator's address.
+    pub url: Option<String>,
+    /// Events that the coordinator has not yet stored.
+    pub events_waiting: u64,
+    /// How far the clock can be believed.
+    pub clock: ClockState,
+    /// The proof, as it is sent.
+    pub reported: Reported,
+}
+
+/// Why the agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nothing listens.
+    #[error("no agent runs on {socket}; start it with `orangery-agent run`")]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket cannot be made.
+    #[error("cannot listen on {socket}")]
+    Listen {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It broke off.
+    #[error("the agent on {socket} did not answer")]
+    Talk {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Asks the agent that runs on `socket`.
+pub fn ask(socket: &Path, request: &Request) -> Result<Reply, ControlError> {
+    let stream = BlockingStream::connect(socket).map_err(|_| ControlError::NotRunning { socket: socket.to_owned() })?;
+    talk(stream, request).map_err(|source| ControlError::Talk { socket: socket.to_owned(), source })
+}
+
+fn talk(mut stream: BlockingStream, request: &Request) -> std::io::Result<Reply> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = Vec::new();
+    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer)?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+/// Listens on `socket`, whose directory only the agent's user can enter. The caller holds the state directory's lock, so a
+/// socket that is there already belongs to an agent that is gone.
+pub fn listen(socket: &Path) -> Result<UnixListener, ControlError> {
+    let listen = |source| ControlError::Listen { socket: socket.to_owned(), source };
+    match std::fs::remove_file(socket) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(listen(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(listen)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(listen)?;
+    Ok(listener)
+}
+
+/// Serves everybody who asks, until it is called off.
+pub async fn serve(listener: UnixListener, events: Sender<Event>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let events = events.clone();
+                tokio::spawn(async move {
+                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer(stream, &events)).await {
+                        tracing::debug!(reason = %error, "a request on the control socket was not answered");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(reason = %error, "the control socket does not accept");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, events: &Sender<Event>) -> std::io::Result<()> {
+    let mut line = Vec::new();
+    let (read, mut write) = stream.split();
+    tokio::io::BufReader::new(read.take(LINE_BYTES_MAX)).read_until(b'\n', &mut line).await?;
+    let reply = match serde_json::from_slice(&line) {
+        Ok(request) => {
+            let (reply, answered) = tokio::sync::oneshot::channel();
+            let _ = events.send(Event::Control(request, reply));
+            answered.await.unwrap_or_else(|_| Reply::Refused("the agent is stopping".to_owned()))
+        }
+        Err(error) => Reply::Refused(format!("the request is not understood: {error}")),
+    };
+    let mut bytes = serde_json::to_vec(&reply)?;
+    bytes.push(b'\n');
+    write.write_all(&bytes).await?;
+    write.shutdown().await
+}

@@ -1,0 +1,305 @@
+//! One app at a time: save, then act.
+
+use orangery_wire::messages::{Phase as PhaseName, ReleaseRef, What};
+use orangery_wire::{AppName, ReleaseId};
+use tokio::task::JoinHandle;
+
+use super::effects::{self, Outcome};
+use super::{Driver, Event};
+use crate::deployment::{self, Effect, Phase, Record};
+use crate::record::{self, AppState, Source};
+use crate::runner::Exit;
+
+/// What the driver remembers of an app besides its record; all of it can be lost.
+#[derive(Default)]
+pub struct App {
+    /// As saved.
+    pub state: AppState,
+    /// Counts effects, so that the outcome of one given up is known for what it is.
+    serial: u64,
+    /// The effect under way.
+    doing: Option<(Effect, JoinHandle<()>)>,
+    /// An event that waits until another app's trial is over: one at a time on a node.
+    held: Option<deployment::Event>,
+    /// The probes of the committed release.
+    watch: Option<(ReleaseId, JoinHandle<()>)>,
+    /// What they say.
+    pub healthy: Option<bool>,
+    /// A refusal happened and what ran before does not yet run again.
+    refused: bool,
+}
+
+impl App {
+    /// Gives up what is under way.
+    pub fn abandon(&mut self) {
+        self.serial += 1;
+        if let Some((_, task)) = self.doing.take() {
+            task.abort();
+        }
+        self.unwatch();
+    }
+
+    fn unwatch(&mut self) {
+        if let Some((_, task)) = self.watch.take() {
+            task.abort();
+        }
+        self.healthy = None;
+    }
+
+    fn on_trial(&self) -> bool {
+        matches!(self.state.record.phase, Phase::Activating(_) | Phase::Probing(_))
+    }
+}
+
+impl Driver {
+    /// Loads an app's record and starts it, whatever was under way before.
+    pub(super) fn wake(&mut self, name: &AppName) {
+        let loaded = record::load_app(&*self.world.disk, &self.world.layout, name);
+        let used = match loaded.source {
+            Source::Previous => Some("its previous copy"),
+            Source::Link => Some("the link to the current release"),
+            Source::Primary | Source::Absent => None,
+        };
+        self.apps.insert(name.clone(), App { state: loaded.state, ..App::default() });
+        if let Some(used) = used {
+            tracing::error!(app = %name, used, "the app's record was unreadable");
+            let file = format!("apps/{name}/state.json");
+            self.tell(Some(name), &What::RecordRecovered { file, used: used.to_owned() });
+        }
+        self.step(name, deployment::Event::Started);
+    }
+
+    /// The outcome of an effect.
+    pub(super) fn outcome(&mut self, name: &AppName, serial: u64, outcome: Outcome) {
+        let Some(app) = self.apps.get_mut(name).filter(|app| app.serial == serial) else { return };
+        app.doing = None;
+        if let Some(retry) = outcome.retry {
+            tracing::warn!(app = %name, reason = retry.reason, "will try again");
+            if retry.first {
+                let deed = retry.deed.to_owned();
+                self.tell(Some(name), &What::Retrying { deed, reason: orangery_wire::limits::reason(retry.reason) });
+            }
+        }
+        self.step(name, outcome.event);
+    }
+
+    /// Lets the core say what follows from `event`, saves that, and only then acts.
+    pub(super) fn step(&mut self, name: &AppName, event: deployment::Event) {
+        let trial_elsewhere = self.apps.iter().any(|(other, app)| other != name && app.on_trial());
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if trial_elsewhere && matches!(event, deployment::Event::Fetched) {
+            app.held = Some(event);
+            return;
+        }
+        let next = app.state.record.apply(event.clone());
+        if next != app.state.record {
+            let state = AppState { record: next, ..app.state.clone() }.with_previous(&app.state.record);
+            if let Err(error) = record::save_app(&*self.world.disk, &self.world.layout, name, &state) {
+                let reason = crate::errors::chain(&error);
+                tracing::error!(app = %name, reason, "cannot save the app's record; nothing is changed until it can be");
+                return self.again_later(name, event);
+            }
+            let before = std::mem::replace(&mut app.state, state).record;
+            self.changed(name, &before);
+        }
+        self.act(name);
+        self.release_held();
+    }
+
+    fn again_later(&self, name: &AppName, event: deployment::Event) {
+        let (events, app) = (self.world.events.clone(), name.clone());
+        self.world.runtime.spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            let _ = events.send(Event::Again { app, event });
+        });
+    }
+
+    /// When no app is on trial any more, the next one that waits for its turn goes on.
+    fn release_held(&mut self) {
+        if self.apps.values().any(App::on_trial) {
+            return;
+        }
+        let waiting = self.apps.iter_mut().find_map(|(name, app)| Some((name.clone(), app.held.take()?)));
+        if let Some((name, event)) = waiting {
+            self.step(&name, event);
+        }
+    }
+
+    /// The record was saved: tells what happened, and makes the `current` link follow it.
+    fn changed(&mut self, name: &AppName, before: &Record) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let after = app.state.record.clone();
+        let refusal = after.refused.clone().filter(|_| before.refused != after.refused);
+        let left_restoring = before.phase_name() == PhaseName::Restoring && after.phase_name() != PhaseName::Restoring;
+        let restored = app.refused && left_restoring;
+        app.refused = (app.refused || refusal.is_some()) && !restored;
+        let generation = after.generation;
+        let current = after.current.and_then(|id| self.named(name, id));
+        if let Some(refusal) = refusal {
+            let version = self.version(name, refusal.release);
+            let (release, code) = (refusal.release.short(), refusal.code);
+            tracing::warn!(app = %name, release, generation, %code, reason = refusal.reason, "refused a release");
+            self.tell(Some(name), &What::Refused { generation, version, refusal });
+        }
+        let proven = matches!(before.phase, Phase::Probing(_)) && before.current != after.current;
+        if proven || (before.current.is_some() && after.current.is_none()) {
+            self.committed(name, current.clone(), generation);
+        }
+        if restored {
+            self.tell(Some(name), &What::Restored { generation, release: current });
+        }
+        if before.phase_name() != after.phase_name() {
+            let release = after.subject().and_then(|id| self.named(name, id));
+            let phase = after.phase_name();
+            let short = after.subject().map(|id| id.short());
+            tracing::info!(app = %name, generation, %phase, release = short, "the deployment moved on");
+            self.tell(Some(name), &What::PhaseChanged { generation, release, phase });
+        }
+    }
+
+    fn committed(&mut self, name: &AppName, release: Option<ReleaseRef>, generation: u64) {
+        tracing::info!(app = %name, generation, release = release.as_ref().map(|r| r.id.short()), "the release is current");
+        if let Some(release) = &release {
+            self.point_current(name);
+            let (runners, app, id) = (self.world.runners.clone(), name.clone(), release.id);
+            self.world.runtime.spawn(async move {
+                if let Err(reason) = runners.commit(&app, id).await {
+                    // The next start of the agent runs `current` and with it this again.
+                    tracing::error!(%app, reason, "cannot make the release start at boot");
+                }
+            });
+        }
+        self.tell(Some(name), &What::Committed { generation, release });
+        self.collect(name);
+    }
+
+    /// Makes the link follow the record. The record decides; the link is what units run.
+    fn point_current(&mut self, name: &AppName) -> bool {
+        let Some(app) = self.apps.get(name) else { return false };
+        let current = app.state.record.current;
+        match record::set_current(&*self.world.disk, &self.world.layout, name, current.as_ref()) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(app = %name, reason = %crate::errors::chain(&error), "cannot move the `current` link");
+                false
+            }
+        }
+    }
+
+    /// Starts the one effect that the saved record asks for, if it is not under way.
+    fn act(&mut self, name: &AppName) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let effect = app.state.record.effect();
+        if app.doing.as_ref().is_some_and(|(doing, _)| *doing == effect) {
+            return;
+        }
+        // Another one can only be a download that a newer wish made useless; its bytes are kept.
+        if let Some((_, task)) = app.doing.take() {
+            task.abort();
+        }
+        app.serial += 1;
+        match effect {
+            Effect::Wait | Effect::Fetch { .. } => self.watch(name),
+            Effect::Run { trial: false, .. } if !self.point_current(name) => {
+                return self.again_later(name, deployment::Event::Started);
+            }
+            Effect::Run { .. } | Effect::Probe { .. } => self.unwatch(name),
+        }
+        if effect != Effect::Wait {
+            self.spawn(name, effect);
+        }
+    }
+
+    fn spawn(&mut self, name: &AppName, effect: Effect) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let (world, serial, versions) = (self.world.clone(), app.serial, app.state.versions.clone());
+        let (app_name, wanted) = (name.clone(), effect.clone());
+        let task = self.world.runtime.spawn(async move {
+            let outcome = effects::perform(&world, &app_name, wanted, &versions).await;
+            let _ = world.events.send(Event::Outcome { app: app_name, serial, outcome });
+        });
+        app.doing = Some((effect, task));
+    }
+
+    fn unwatch(&mut self, name: &AppName) {
+        if let Some(app) = self.apps.get_mut(name) {
+            app.unwatch();
+        }
+    }
+
+    /// Keeps the probes of the current release going while it is what runs.
+    fn watch(&mut self, name: &AppName) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let Some(current) = app.state.record.current else { return };
+        if app.watch.as_ref().is_some_and(|(watched, _)| *watched == current) {
+            return;
+        }
+        app.unwatch();
+        // It is here because its probes held, or because it runs again; the probes will say if that is wrong.
+        let (world, app_name) = (self.world.clone(), name.clone());
+        let task = self.world.runtime.spawn(async move { effects::watch(&world, &app_name, current).await });
+        app.watch = Some((current, task));
+    }
+
+    /// An app's process ended by itself; the runner has its restart policy, this only tells.
+    pub(super) fn exited(&mut self, exit: Exit) {
+        tracing::warn!(app = %exit.app, reason = exit.reason, restarts = exit.restarts, "the app exited");
+        let reason = orangery_wire::limits::reason(exit.reason);
+        self.tell(Some(&exit.app), &What::AppExited { reason, restarts: exit.restarts });
+    }
+
+    /// The probes of a committed release changed their mind.
+    pub(super) fn probed(&mut self, name: &AppName, release: ReleaseId, healthy: bool, reason: Option<String>) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if app.watch.as_ref().is_none_or(|(watched, _)| *watched != release) {
+            return;
+        }
+        let before = app.healthy.replace(healthy);
+        if before == Some(healthy) || (before.is_none() && healthy) {
+            return;
+        }
+        let reason = reason.map(orangery_wire::limits::reason);
+        self.tell(Some(name), &What::AppHealth { healthy, reason });
+    }
+
+    /// Removes releases that nothing needs: all but current, desired, on trial and the one before.
+    fn collect(&self, name: &AppName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let record = &app.state.record;
+        let refused = record.refused.as_ref().map(|refusal| refusal.release);
+        let desired = record.desired.filter(|release| refused != Some(*release));
+        let keep: Vec<ReleaseId> =
+            [record.current, record.subject(), desired, app.state.previous].into_iter().flatten().collect();
+        let (world, name) = (self.world.clone(), name.clone());
+        self.world.runtime.spawn_blocking(move || {
+            match crate::install::collect(&*world.disk, &world.layout, &name, &keep) {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(app = %name, count, "removed releases that are no longer needed"),
+                Err(error) => tracing::warn!(app = %name, reason = %error, "cannot remove old releases; will try at the next commit"),
+            }
+        });
+    }
+
+    /// The node operator's way back to the release before. Answers with the version gone back to.
+    pub(super) fn roll_back(&mut self, name: &AppName) -> Result<String, String> {
+        let app = self.apps.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.apps.keys().map(AppName::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            format!("no app named {name} is on this node; there is: {known}")
+        })?;
+        let record = &app.state.record;
+        if !matches!(record.phase, Phase::Settled) {
+            return Err(format!("{name} is {}; wait until it has settled and ask again", record.phase_name()));
+        }
+        let current = record.current.ok_or_else(|| format!("{name} runs nothing that one could go back from"))?;
+        let previous = app.state.previous.filter(|previous| *previous != current);
+        let previous =
+            previous.ok_or_else(|| format!("there is no release of {name} before the current one on this node"))?;
+        if crate::install::sealed(&*self.world.disk, &self.world.layout, name, &previous).is_none() {
+            return Err(format!("the release of {name} before the current one is no longer on this node"));
+        }
+        self.step(name, deployment::Event::RolledBack { release: previous });
+        let version = self.version(name, previous).map_or_else(|| previous.short(), |version| version.to_string());
+        Ok(version)
+    }
+}

@@ -1,0 +1,167 @@
+//! What the deployment machine asks of the world, done. Each may be done any number of times.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orangery_wire::messages::{RefusalCode, ReleaseRef};
+use orangery_wire::{AppName, Manifest, ReleaseId, Version};
+
+use super::{Event, World};
+use crate::backoff;
+use crate::deployment::{self, Effect, Reason};
+use crate::install::{self, InstallFailure};
+use crate::probe::{self, ProbeContext};
+use crate::runner::Launch;
+
+/// How an effect ended.
+pub struct Outcome {
+    /// For the core.
+    pub event: deployment::Event,
+    /// Set when it will be tried again.
+    pub retry: Option<Retry>,
+}
+
+/// An attempt that failed and will be made again.
+pub struct Retry {
+    /// "fetch" or "restore".
+    pub deed: &'static str,
+    /// Why it failed.
+    pub reason: String,
+    /// The first failure in a row; only that one is reported as an event.
+    pub first: bool,
+}
+
+impl From<deployment::Event> for Outcome {
+    fn from(event: deployment::Event) -> Self {
+        Self { event, retry: None }
+    }
+}
+
+/// Pause before the second attempt at anything; it doubles each time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between attempts to run a release that is proven.
+const RESTORE_PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// Does what `effect` says.
+pub async fn perform(world: &World, app: &AppName, effect: Effect, versions: &BTreeMap<ReleaseId, Version>) -> Outcome {
+    match effect {
+        Effect::Wait => std::future::pending().await,
+        Effect::Fetch { release, attempt } => fetch(world, app, release, attempt, versions.get(&release)).await,
+        Effect::Run { release, trial, attempt } => run(world, app, release, trial, attempt).await,
+        Effect::Probe { release } => prove(world, app, release).await.into(),
+    }
+}
+
+async fn fetch(world: &World, app: &AppName, id: ReleaseId, attempt: u32, version: Option<&Version>) -> Outcome {
+    world.pause(attempt, Duration::from_secs(world.settings.fetch.backoff_max_secs)).await;
+    let Some(version) = version else {
+        let text = "the node has forgotten the release's version; deploy it again".to_owned();
+        return final_failure(Reason { code: RefusalCode::NotFound, text });
+    };
+    let want = ReleaseRef { id, version: version.clone() };
+    match world.installer.install(app, &want).await {
+        Ok(_) => deployment::Event::Fetched.into(),
+        Err(InstallFailure::Refused(reason)) => final_failure(reason),
+        Err(InstallFailure::Again(reason)) => Outcome {
+            event: deployment::Event::FetchFailed { refusal: None },
+            retry: Some(Retry { deed: "fetch", reason, first: attempt == 0 }),
+        },
+    }
+}
+
+fn final_failure(reason: Reason) -> Outcome {
+    deployment::Event::FetchFailed { refusal: Some(reason) }.into()
+}
+
+async fn run(world: &World, app: &AppName, release: Option<ReleaseId>, trial: bool, attempt: u32) -> Outcome {
+    world.pause(attempt, RESTORE_PAUSE_MAX).await;
+    let ran = match release {
+        None => world.runners.run(app, None).await,
+        Some(release) => match world.launch(app, release, trial) {
+            Ok(launch) => world.runners.run(app, Some(launch)).await,
+            Err(reason) => Err(reason),
+        },
+    };
+    let ran = match (ran, release) {
+        // Heals a cut between the commit's save and its end: proven releases start at boot.
+        (Ok(()), Some(release)) if !trial => world.runners.commit(app, release).await,
+        (ran, _) => ran,
+    };
+    match ran {
+        Ok(()) => deployment::Event::Ran.into(),
+        Err(reason) => Outcome {
+            event: deployment::Event::RunFailed { reason: reason.clone() },
+            retry: (!trial).then_some(Retry { deed: "restore", reason, first: attempt == 0 }),
+        },
+    }
+}
+
+async fn prove(world: &World, app: &AppName, release: ReleaseId) -> deployment::Event {
+    let launch = match world.launch(app, release, true) {
+        Ok(launch) => launch,
+        Err(reason) => return deployment::Event::Unhealthy { reason },
+    };
+    match probe::prove(&launch.manifest, &world.probe_context(app, &launch)).await {
+        Ok(()) => deployment::Event::Healthy,
+        Err(reason) => deployment::Event::Unhealthy { reason },
+    }
+}
+
+/// Asks the probes of a committed release for as long as it is not called off.
+pub async fn watch(world: &Arc<World>, app: &AppName, release: ReleaseId) {
+    let Ok(launch) = world.launch(app, release, false) else { return };
+    let context = world.probe_context(app, &launch);
+    let (events, name) = (world.events.clone(), app.clone());
+    probe::watch(&launch.manifest, &context, move |healthy, reason| {
+        let _ = events.send(Event::AppHealth { app: name.clone(), release, healthy, reason });
+    })
+    .await;
+}
+
+impl World {
+    /// Waits before another attempt; not at all before the first. A connection that comes up ends the wait.
+    async fn pause(&self, attempt: u32, longest: Duration) {
+        if attempt > 0 {
+            let delay = backoff::delay(attempt, PAUSE, longest, backoff::random());
+            // Whichever is first; both mean "go on".
+            let _ = tokio::time::timeout(delay, self.nudge.notified()).await;
+        }
+    }
+
+    fn launch(&self, app: &AppName, release: ReleaseId, trial: bool) -> Result<Launch, String> {
+        let manifest = install::sealed(&*self.disk, &self.layout, app, &release)
+            .ok_or_else(|| format!("release {} is not on this node's disk", release.short()))?;
+        let data = self.layout.data(app);
+        std::fs::create_dir_all(&data)
+            .map_err(|e| format!("cannot make the app's directory {}: {e}", data.display()))?;
+        Ok(Launch {
+            app: app.clone(),
+            release,
+            version: manifest.version.clone(),
+            variables: self.variables(app, release, &manifest),
+            tree: self.layout.tree(app, &release),
+            data,
+            manifest: Arc::new(manifest),
+            trial,
+        })
+    }
+
+    /// The release's variables, the node's own above them, and what the agent adds.
+    fn variables(&self, app: &AppName, release: ReleaseId, manifest: &Manifest) -> BTreeMap<String, String> {
+        let mut variables = manifest.run.env.clone();
+        variables.extend(self.settings.variables(app));
+        variables.extend([
+            ("ORANGERY_APP".to_owned(), app.to_string()),
+            ("ORANGERY_VERSION".to_owned(), manifest.version.to_string()),
+            ("ORANGERY_RELEASE".to_owned(), release.to_string()),
+            ("ORANGERY_NODE".to_owned(), self.node.to_string()),
+            ("ORANGERY_DATA".to_owned(), self.layout.data(app).display().to_string()),
+        ]);
+        variables
+    }
+
+    fn probe_context(&self, app: &AppName, launch: &Launch) -> ProbeContext {
+        ProbeContext::new(launch, self.runners.life(app))
+    }
+}

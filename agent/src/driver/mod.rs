@@ -1,0 +1,304 @@
+//! The driver: the one place where the deployment machine meets the world, and the only writer of durable state.
+//!
+//! It runs on a thread of its own and takes one [`Event`] after the other. For each it (1) lets the pure core say what
+//! follows, (2) saves that, (3) starts the one effect that the saved record asks for. Effects are asynchronous and end in
+//! an event. What was under way when the power went is not remembered: the record is loaded and told `Started`.
+
+mod apps;
+mod effects;
+mod events;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use orangery_wire::messages::{AppReport, Desired, DesiredApp, Rejected, What};
+use orangery_wire::{AppName, NodeId, ReleaseId};
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::control;
+use crate::deployment;
+use crate::disk::Disk;
+use crate::health::Sampler;
+use crate::identity::Identity;
+use crate::install::Installer;
+use crate::layout::Layout;
+use crate::link::{Link, LinkEvent};
+use crate::outbox::Outbox;
+use crate::record::{self, NodeState};
+use crate::runner::{Exit, Runners};
+
+use apps::App;
+
+/// Everything that can happen to an agent.
+pub enum Event {
+    /// An effect ended.
+    Outcome {
+        /// The app.
+        app: AppName,
+        /// Which effect; an outcome of one that was given up is dropped.
+        serial: u64,
+        /// How it ended.
+        outcome: effects::Outcome,
+    },
+    /// An event whose record could not be saved is due again.
+    Again {
+        /// The app.
+        app: AppName,
+        /// The event.
+        event: deployment::Event,
+    },
+    /// The connection, or something that came over it.
+    Link(LinkEvent),
+    /// An app's process ended by itself.
+    Exit(Exit),
+    /// The probes of a committed release changed their mind.
+    AppHealth {
+        /// The app.
+        app: AppName,
+        /// The release that was probed.
+        release: ReleaseId,
+        /// Whether they hold.
+        healthy: bool,
+        /// Why not.
+        reason: Option<String>,
+    },
+    /// Somebody on this node asks.
+    Control(control::Request, tokio::sync::oneshot::Sender<control::Reply>),
+    /// A health message is due.
+    Tick,
+    /// The agent is to stop.
+    Stop,
+}
+
+/// What effects and the driver share.
+pub struct World {
+    /// This node.
+    pub node: NodeId,
+    /// Its certificate, and its coordinator's address.
+    pub identity: Arc<Identity>,
+    /// The board's model, if it says.
+    pub board: Option<String>,
+    /// This boot.
+    pub boot_id: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// Where things are.
+    pub layout: Layout,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// Gets releases onto the disk.
+    pub installer: Arc<Installer>,
+    /// Makes them run.
+    pub runners: Arc<Runners>,
+    /// Where effects are spawned.
+    pub runtime: tokio::runtime::Handle,
+    /// Where their outcomes go.
+    pub events: Sender<Event>,
+    /// Wakes every effect that waits before its next attempt.
+    pub nudge: tokio::sync::Notify,
+}
+
+/// The driver's own state. Only its thread has it.
+pub struct Driver {
+    world: Arc<World>,
+    link: Link,
+    outbox: Outbox,
+    sampler: Sampler,
+    node: NodeState,
+    /// Counts the reports of this run.
+    reports: u64,
+    /// What it said of the apps; it is sent again only when that changes.
+    last_reported: Option<Vec<AppReport>>,
+    apps: BTreeMap<AppName, App>,
+    connected: bool,
+    /// Highest event that the link has taken since it came up.
+    offered: u64,
+    /// The last message that was rejected, so that a retained one is reported once and not at every reconnect.
+    rejected: Option<(String, Vec<u8>)>,
+    /// When the time floor was last saved.
+    floor_saved: u64,
+}
+
+/// The floor is saved when it has moved this far, in seconds: a few writes a day.
+const FLOOR_STEP_SECS: u64 = 6 * 3_600;
+
+impl Driver {
+    /// A driver with everything that it needs, before it has looked at the disk.
+    pub fn new(world: Arc<World>, link: Link, outbox: Outbox, node: NodeState) -> Self {
+        let sampler = Sampler::new(world.layout.root());
+        let floor_saved = node.time_floor;
+        Self {
+            world,
+            link,
+            outbox,
+            sampler,
+            node,
+            reports: 0,
+            last_reported: None,
+            apps: BTreeMap::new(),
+            connected: false,
+            offered: 0,
+            rejected: None,
+            floor_saved,
+        }
+    }
+
+    /// Loads every record, brings it to life and serves events until [`Event::Stop`].
+    pub fn run(mut self, events: &Receiver<Event>) {
+        self.tell(None, &What::AgentStarted { version: env!("CARGO_PKG_VERSION").to_owned() });
+        for app in record::apps(&*self.world.disk, &self.world.layout) {
+            self.wake(&app);
+        }
+        self.report();
+        while let Ok(event) = events.recv() {
+            if matches!(event, Event::Stop) {
+                break;
+            }
+            self.take(event);
+            // What came meanwhile is taken in before the report, which is then sent once.
+            while let Ok(event) = events.try_recv() {
+                if matches!(event, Event::Stop) {
+                    return self.stop();
+                }
+                self.take(event);
+            }
+            self.report();
+        }
+        self.stop();
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Outcome { app, serial, outcome } => self.outcome(&app, serial, outcome),
+            Event::Again { app, event } => self.step(&app, event),
+            Event::Link(event) => self.linked(event),
+            Event::Exit(exit) => self.exited(exit),
+            Event::AppHealth { app, release, healthy, reason } => self.probed(&app, release, healthy, reason),
+            Event::Control(request, reply) => {
+                let answer = self.answer(request);
+                // Whoever asked may have gone; then nobody needs the answer.
+                let _ = reply.send(answer);
+            }
+            Event::Tick => self.tick(),
+            Event::Stop => {}
+        }
+    }
+
+    fn linked(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up => {
+                tracing::info!(node = %self.world.node, "connected to the coordinator");
+                self.connected = true;
+                self.offered = 0;
+                self.world.nudge.notify_waiters();
+                let report = self.reported_bytes();
+                self.link.report(report);
+                self.send_health();
+                self.offer();
+            }
+            LinkEvent::Down { reason } => {
+                if self.connected {
+                    tracing::warn!(node = %self.world.node, reason, "lost the coordinator; will connect again");
+                }
+                self.connected = false;
+            }
+            LinkEvent::CertificateRefused => self.world.identity.renew_soon(),
+            LinkEvent::Resend => {
+                self.offered = 0;
+                self.offer();
+            }
+            LinkEvent::Oversized { channel, size_bytes } => {
+                tracing::error!(
+                    channel = channel.as_str(),
+                    size_bytes,
+                    "a message of this node is too large and was not sent"
+                );
+            }
+            LinkEvent::Desired(payload) => match Desired::read(&payload, &self.world.node) {
+                Ok(desired) => self.desired(desired),
+                Err(rejected) => self.reject("desired", payload, rejected),
+            },
+            LinkEvent::Acked(payload) => match orangery_wire::messages::read(&payload) {
+                Ok(acked) => self.acked(acked),
+                Err(rejected) => self.reject("acked", payload, rejected),
+            },
+        }
+    }
+
+    /// Takes in a desired state. Apps are handled one by one; a cut in between is mended by the retained message.
+    fn desired(&mut self, desired: Desired) {
+        if desired.generation < self.node.generation {
+            tracing::warn!(generation = desired.generation, "ignored a desired state older than one already taken in");
+            return;
+        }
+        for DesiredApp { app, generation, release } in desired.apps {
+            if !self.apps.contains_key(&app) {
+                if release.is_none() {
+                    continue;
+                }
+                self.apps.insert(app.clone(), App::default());
+            }
+            if let (Some(release), Some(app)) = (&release, self.apps.get_mut(&app)) {
+                app.state.versions.insert(release.id, release.version.clone());
+            }
+            self.step(&app, deployment::Event::Desired { generation, release: release.map(|r| r.id) });
+        }
+        if desired.generation > self.node.generation {
+            self.node.generation = desired.generation;
+            self.save_node();
+        }
+    }
+
+    /// A message that is not understood is reported once and dropped; nothing else happens.
+    fn reject(&mut self, topic: &str, payload: Vec<u8>, rejected: Rejected) {
+        let seen = self.rejected.as_ref().is_some_and(|(t, p)| t == topic && *p == payload);
+        if seen {
+            return;
+        }
+        tracing::warn!(topic, reason = %rejected, "dropped a message that is not understood");
+        let why = rejected.why.to_owned();
+        let reason = orangery_wire::limits::reason(rejected.reason);
+        self.tell(None, &What::MessageRejected { topic: topic.to_owned(), why, reason });
+        self.rejected = Some((topic.to_owned(), payload));
+    }
+
+    fn tick(&mut self) {
+        self.send_health();
+        let floor = self.world.clock.floor_to_save();
+        if floor >= self.floor_saved.saturating_add(FLOOR_STEP_SECS) {
+            self.save_node();
+        }
+    }
+
+    fn send_health(&mut self) {
+        if !self.connected {
+            return;
+        }
+        let health = self.sampler.sample(&self.world.clock);
+        if let Ok(bytes) = serde_json::to_vec(&health) {
+            self.link.health(bytes);
+        }
+    }
+
+    fn save_node(&mut self) {
+        self.node.time_floor = self.node.time_floor.max(self.world.clock.floor_to_save());
+        match record::save_node(&*self.world.disk, &self.world.layout, &self.node) {
+            Ok(()) => self.floor_saved = self.node.time_floor,
+            // It is rebuilt from the next desired state; no deployment waits for it.
+            Err(error) => tracing::warn!(reason = %crate::errors::chain(&error), "cannot save the node's state"),
+        }
+    }
+
+    fn stop(mut self) {
+        for app in self.apps.values_mut() {
+            app.abandon();
+        }
+        self.tell(None, &What::AgentStopped);
+        self.save_node();
+        tracing::info!(node = %self.world.node, "the agent stops");
+    }
+}
