@@ -1,6 +1,7 @@
 //! What is to run, and what is known of it while it runs. Runners and probes meet here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,10 @@ use orangery_wire::{AppName, Digest, Manifest, ReleaseId, Version};
 /// Where programs are looked up, unless the release or the node says otherwise. Nothing else of the agent's own
 /// environment reaches an app.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Of some output, so much is for people.
+const LAST_LINES: usize = 5;
+const LINE_CHARS_MAX: usize = 160;
 
 /// A release that is to run on this node.
 #[derive(Debug, Clone)]
@@ -87,6 +92,37 @@ impl Launch {
     }
 }
 
+/// Why a program was not started, with what to do about it.
+pub fn not_started(program: &Path, error: &io::Error) -> String {
+    const ENOEXEC: i32 = 8;
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound if program.exists() => {
+            "; it is there, but its interpreter or loader is not: build it for this system's C library, or statically"
+        }
+        io::ErrorKind::NotFound => "; there is no such file on this node",
+        io::ErrorKind::PermissionDenied => "; check that it is executable and its file system not mounted noexec",
+        _ if error.raw_os_error() == Some(ENOEXEC) => {
+            "; it is no program for this machine: build it for the node's platform, or begin a script with #!"
+        }
+        _ => "",
+    };
+    format!("cannot start {}: {error}{hint}", program.display())
+}
+
+/// The last lines of some output, fit for a reason: at most five of 160 characters, printable, joined by " | ".
+pub fn last_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().map(printable).filter(|line| !line.is_empty());
+    let mut last: Vec<String> = lines.rev().take(LAST_LINES).collect();
+    last.reverse();
+    last.join(" | ")
+}
+
+fn printable(line: &str) -> String {
+    let shown = line.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    shown.take(LINE_CHARS_MAX).collect()
+}
+
 /// What is known of an app's run. A runner writes it, everyone may watch it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Life {
@@ -124,6 +160,13 @@ mod tests {
     fn arguments_name_variables_and_the_tree() {
         let words = words(&["a", "--port=${PORT}", "${ORANGERY_TREE}/b", "$PORT"], &[("PORT", "80 ${X}")]).unwrap();
         assert_eq!(words.arguments, ["--port=80 ${X}", "/tree/b", "$PORT"]);
+    }
+
+    #[test]
+    fn output_is_cut_to_a_few_short_lines() {
+        let text = format!("{}\n{}", "dropped\n".repeat(100), "kept\n\n".repeat(5));
+        assert_eq!(last_lines(text.as_bytes()), ["kept"; 5].join(" | "));
+        assert_eq!(last_lines(&vec![b'y'; 100_000]).len(), LINE_CHARS_MAX);
     }
 
     #[test]

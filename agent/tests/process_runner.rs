@@ -1,5 +1,7 @@
 //! Apps as children of the agent: started, restarted, ended, and found again by the next agent.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 mod apps;
 
 use std::fs;
@@ -297,7 +299,7 @@ async fn an_agent_of_its_own() {
     let world = World::new(Path::new(&state), Preference::Process);
     world.run(launch(&world.layout, 1, STAYS, |_| ())).await;
     println!("the app runs");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn kill(pid: i32) {

@@ -21,10 +21,9 @@ use orangery_wire::manifest::Runner;
 use orangery_wire::{AppName, ReleaseId};
 use tokio::sync::{mpsc, watch};
 
-pub use self::log::last_lines;
-pub use self::process::not_started;
 use self::process::{ProcessRunner, Supervised};
 use self::systemd::{Hosted, SystemdRunner};
+use crate::config;
 pub use crate::launch::Launch;
 use crate::launch::{Life, LifeWatch};
 use crate::layout::Layout;
@@ -58,6 +57,17 @@ impl Default for RunnerSettings {
             unit_dir: "/etc/systemd/system".into(),
             runtime_unit_dir: "/run/systemd/system".into(),
         }
+    }
+}
+
+impl From<&config::Runner> for RunnerSettings {
+    fn from(runner: &config::Runner) -> Self {
+        let default = match runner.default {
+            config::DefaultRunner::Auto => Preference::Auto,
+            config::DefaultRunner::Process => Preference::Process,
+            config::DefaultRunner::Systemd => Preference::Systemd,
+        };
+        Self { default, ..Self::default() }
     }
 }
 

@@ -25,7 +25,7 @@ use super::log::Log;
 use super::procfs;
 use super::run_state::{Key, RunState};
 use super::supervise::{Order, Supervisor};
-use crate::launch::{Launch, Life};
+use crate::launch::{Launch, Life, not_started};
 use crate::layout::Layout;
 
 /// In the environment of whatever this runner starts, so that it is known again.
@@ -245,21 +245,4 @@ impl Program {
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         command.process_group(0).spawn()
     }
-}
-
-/// Why a program was not started, with what to do about it.
-pub fn not_started(program: &Path, error: &io::Error) -> String {
-    const ENOEXEC: i32 = 8;
-    let hint = match error.kind() {
-        io::ErrorKind::NotFound if program.exists() => {
-            "; it is there, but its interpreter or loader is not: build it for this system's C library, or statically"
-        }
-        io::ErrorKind::NotFound => "; there is no such file on this node",
-        io::ErrorKind::PermissionDenied => "; check that it is executable and its file system not mounted noexec",
-        _ if error.raw_os_error() == Some(ENOEXEC) => {
-            "; it is no program for this machine: build it for the node's platform, or begin a script with #!"
-        }
-        _ => "",
-    };
-    format!("cannot start {}: {error}{hint}", program.display())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 use tokio::process::Command;
 
-use super::super::log::last_lines;
+use crate::launch::last_lines;
 
 /// Time for what waits for no app.
 const QUICK: Duration = Duration::from_mins(1);
