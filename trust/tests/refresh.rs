@@ -8,7 +8,7 @@ use common::{Client, DAY, MANIFEST, NOW, Repo};
 use orangery_trust::release::target_path;
 use orangery_trust::{Refresh, Refusal, Role, Stored, TrustedSet};
 use orangery_wire::messages::RefusalCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn path(version: &str) -> String {
     target_path(&"greeter".parse().unwrap(), &version.parse().unwrap())
@@ -162,4 +162,55 @@ fn the_time_of_signing_is_taken_from_the_owner_and_never_from_the_coordinator() 
     assert_eq!(client.set().signed_at(), Some(NOW));
     client.refresh(&repo).unwrap();
     assert_eq!(client.set().signed_at(), Some(NOW + 5 * DAY));
+}
+
+#[test]
+fn metadata_that_is_not_of_its_kind_is_refused_whoever_signed_it() {
+    let change = |change: &dyn Fn(&mut Value)| {
+        let mut repo = Repo::new();
+        repo.forge("timestamp.json", Role::Timestamp, change);
+        Client::of(&repo).refresh(&repo)
+    };
+    let set = |name: &'static str, value: Value| change(&move |signed| signed[name] = value.clone());
+    for (name, value) in [
+        ("_type", json!("snapshot")),
+        ("_type", json!("Timestamp")),
+        ("version", json!(0)),
+        ("version", json!(-1)),
+        ("version", json!("1")),
+        ("version", json!(null)),
+        ("spec_version", json!("2.0.0")),
+        ("spec_version", json!("10.0")),
+        ("spec_version", json!(1)),
+        ("expires", json!("2030-01-01")),
+        ("expires", json!(4_000_000_000_u64)),
+        ("meta", json!({})),
+        ("meta", json!([])),
+        ("meta", json!({ "snapshot.json": {} })),
+        ("meta", json!({ "snapshot.json": { "version": 0 } })),
+        ("meta", json!({ "snapshot.json": { "version": 1, "hashes": {} } })),
+        ("meta", json!({ "snapshot.json": { "version": 1, "hashes": { "sha256": "abc" } } })),
+        ("meta", json!({ "snapshot.json": { "version": 1, "length": -1 } })),
+    ] {
+        let outcome = set(name, value.clone());
+        assert!(
+            matches!(outcome, Err(Refusal::Unreadable { role: Role::Timestamp, .. })),
+            "{name} {value}: {outcome:?}"
+        );
+    }
+    let unknown_hash = json!({ "snapshot.json": { "version": 1, "hashes": { "blake9": "00" } } });
+    assert_eq!(set("meta", unknown_hash), Err(Refusal::WrongContent { role: Role::Snapshot }));
+    for (name, value) in [
+        ("unknown", json!({ "nested": [1, "\n"] })),
+        ("spec_version", json!("1.0")),
+        ("spec_version", json!("1.99.0")),
+        ("x-orangery-signed-at", json!("some day")),
+    ] {
+        assert_eq!(set(name, value.clone()), Ok(()), "{name} {value}");
+    }
+    // A field that has to be there.
+    for name in ["_type", "version", "spec_version", "expires", "meta"] {
+        let outcome = change(&move |signed| drop(signed.as_object_mut().unwrap().remove(name)));
+        assert!(matches!(outcome, Err(Refusal::Unreadable { .. })), "without {name}: {outcome:?}");
+    }
 }
