@@ -202,9 +202,11 @@ async fn the_will_of_a_node_that_is_cut_reaches_the_coordinator() {
         let mut a = Client::connect(&Connect { will, version, ..as_node(&address, &tls, "a") }).await.unwrap();
         assert_eq!(a.publish(topic, "online").await, Ok(true));
         assert_eq!(coordinator.from_node().await.payload, "online");
+        let cut = Instant::now();
         drop(a);
         let said = coordinator.from_node().await;
         assert_eq!((said.channel, said.payload), (Channel::Online, "offline".into()), "{version:?}");
+        assert!(cut.elapsed() < Duration::from_secs(3), "it took {:?}", cut.elapsed());
     }
     let mut late = Coordinator::new(&ca, &address, 100);
     late.up().await;
