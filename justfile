@@ -23,6 +23,7 @@ test-nspawn:
     cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture
 
 # size and speed, side by side with their floors
-bench:
-    cargo build --profile dist -p orangery-agent -p orangery -p orangery-greeter
-    cargo run --profile dist -p orangery-tests --bin bench
+bench *FIGURES:
+    cargo build --profile dist -p orangery-agent -p orangery-greeter
+    cargo build --release --workspace --bins
+    ORANGERY_PROGRAMS=target/dist cargo run --release -p orangery-tests --bin bench -- {{FIGURES}}

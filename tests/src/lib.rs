@@ -1,1 +1,6 @@
-//! placeholder
+//! The whole system as a test sees it: real processes, a real broker, real TLS, on loopback, in a directory that goes away.
+
+pub mod fleet;
+pub mod mosquitto;
+pub mod process;
+pub mod random;

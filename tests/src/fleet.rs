@@ -1,0 +1,376 @@
+//! A coordinator and its nodes, made and used by the commands that people use.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use orangery_wire::messages::{AppReport, What};
+use orangery_wire::rest::{EventView, NodeView, Status};
+
+use crate::process::{Running, eventually, free_port, output, program, succeed};
+
+/// A coordinator with a directory of its own, and the owner's keys.
+pub struct Fleet {
+    directory: tempfile::TempDir,
+    coordinator: Option<Running>,
+}
+
+/// How a fleet is set up.
+#[derive(Default)]
+pub struct Setup {
+    /// An external broker, as `mqtts://host:port`; without it the embedded one serves.
+    pub mqtt_url: Option<String>,
+}
+
+impl Fleet {
+    /// `orangery init`, and `orangery serve`.
+    pub fn start() -> Self {
+        let mut fleet = Self::init(&Setup::default());
+        fleet.serve();
+        fleet
+    }
+
+    /// `orangery init` alone.
+    pub fn init(setup: &Setup) -> Self {
+        let directory = tempfile::Builder::new().prefix("orangery-").tempdir().expect("a temporary directory");
+        let fleet = Self { directory, coordinator: None };
+        let mut init = fleet.orangery(&["init", "--address", "127.0.0.1", "--https-port", "0"]);
+        match &setup.mqtt_url {
+            Some(url) => init.args(["--mqtt-url", url]),
+            None => init.args(["--mqtt-port", "0"]),
+        };
+        succeed(&mut init);
+        fleet
+    }
+
+    /// Where everything of this fleet is.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory that `orangery init` made.
+    pub fn home(&self) -> PathBuf {
+        self.path().join("home")
+    }
+
+    /// Starts the coordinator and waits until it accepts.
+    pub fn serve(&mut self) {
+        let ready = self.path().join("ready");
+        let _ = std::fs::remove_file(&ready);
+        let config = self.home().join("coordinator/coordinator.toml");
+        let mut command = self.orangery(&["serve"]);
+        command.arg("--config").arg(config).arg("--ready-file").arg(&ready);
+        let mut running = Running::start("coordinator", command, self.path().join("coordinator.log"));
+        eventually("the coordinator is ready", || {
+            assert!(running.ended().is_none(), "the coordinator ended: {}", running.log());
+            ready.exists().then_some(())
+        });
+        self.coordinator = Some(running);
+    }
+
+    /// The coordinator's process.
+    pub fn coordinator(&mut self) -> &mut Running {
+        self.coordinator.as_mut().expect("the coordinator was started")
+    }
+
+    /// `orangery` with this fleet's directory.
+    pub fn orangery(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(program("orangery"));
+        command.arg("--dir").arg(self.home()).args(words).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Invites and joins a node, and starts its agent.
+    pub fn node(&self, name: &str) -> Node {
+        let mut node = self.joined(name, "");
+        node.start();
+        node
+    }
+
+    /// A board that has not joined.
+    pub fn board(&self, name: &str) -> Node {
+        Node::new(self.path().join("nodes").join(name), name, "")
+    }
+
+    /// A fresh token for one board.
+    pub fn token(&self, options: &[&str]) -> String {
+        let mut invite = self.orangery(&["node", "invite"]);
+        succeed(invite.args(options)).trim().to_owned()
+    }
+
+    /// Invites and joins a node without starting it; `settings` are added to its `agent.toml`.
+    pub fn joined(&self, name: &str, settings: &str) -> Node {
+        let node = Node::new(self.path().join("nodes").join(name), name, settings);
+        succeed(&mut node.agent(&["join", &self.token(&["--name", name])]));
+        node
+    }
+
+    /// Like [`Self::joined`], with the agent's own intervals instead of the short ones of tests.
+    pub fn joined_idle(&self, name: &str, settings: &str) -> Node {
+        let node = self.joined(name, "");
+        let text = format!(
+            "state_dir = \"state\"\n[runner]\ndefault = \"process\"\n[apps.greeter.env]\nPORT = \"{}\"\n{settings}",
+            node.port
+        );
+        std::fs::write(node.directory.join("agent.toml"), text).expect("the settings can be written");
+        node
+    }
+
+    /// The REST API, with the operator's token.
+    pub fn client(&self) -> anyhow::Result<orangery::client::Client> {
+        Ok(orangery::client::Client::open(&orangery::home::Home::new(self.home()))?)
+    }
+
+    /// The greeter as a release, signed and pushed; `health` is what its health path answers.
+    pub fn publish(&self, version: &str, health: u16) {
+        self.publish_with(version, &format!("version = {version}\nmessage = hello\nhealth = {health}\n"), GREETER);
+    }
+
+    /// The greeter with a configuration and manifest of one's own.
+    pub fn publish_with(&self, version: &str, conf: &str, manifest: &str) {
+        let tree = self.greeter_tree(version, conf);
+        self.publish_tree("greeter", version, &tree, manifest);
+    }
+
+    /// Any directory as a release of any app, for this machine's platform.
+    pub fn publish_tree(&self, app: &str, version: &str, tree: &Path, manifest: &str) {
+        succeed(&mut self.release("publish", app, version, tree, manifest));
+    }
+
+    /// `orangery release build` or `publish` with its options.
+    pub fn release(&self, deed: &str, app: &str, version: &str, tree: &Path, manifest: &str) -> Command {
+        let file = self.path().join(format!("{app}-{version}.toml"));
+        std::fs::write(&file, manifest).expect("the manifest can be written");
+        let platform = format!("{}={}", orangery_wire::manifest::this_platform(), tree.display());
+        let mut command = self.orangery(&["release", deed, "--app", app, "--version", version]);
+        command.args(["--platform", &platform, "--manifest"]).arg(&file).args(["--level", "3"]);
+        command
+    }
+
+    /// A directory that holds the greeter.
+    pub fn greeter_tree(&self, version: &str, conf: &str) -> PathBuf {
+        let tree = self.path().join("trees").join(version);
+        std::fs::create_dir_all(tree.join("bin")).expect("a directory for the tree");
+        std::fs::copy(program("orangery-greeter"), tree.join("bin/greeter")).expect("the greeter is built");
+        std::fs::write(tree.join("greeter.conf"), conf).expect("a file in the tree");
+        tree
+    }
+
+    /// `orangery deploy`, without following.
+    pub fn deploy(&self, what: &str, to: &str) {
+        succeed(&mut self.orangery(&["deploy", what, "--to", to, "--yes", "--detach"]));
+    }
+
+    /// `orangery status --json`
+    pub fn status(&self) -> Status {
+        let text = succeed(&mut self.orangery(&["status", "--json"]));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("status is not what wire says: {e}\n{text}"))
+    }
+
+    /// One node as the coordinator sees it; `None` while the coordinator does not answer.
+    pub fn view(&self, node: &str) -> Option<NodeView> {
+        let answer = output(&mut self.orangery(&["node", "show", node, "--json"]));
+        answer.status.success().then(|| serde_json::from_slice(&answer.stdout).expect("node show --json is a NodeView"))
+    }
+
+    /// What a node last reported of the greeter.
+    pub fn greeter(&self, node: &str) -> Option<AppReport> {
+        let reported = self.view(node)?.reported?;
+        reported.apps.into_iter().find(|app| app.app.as_str() == "greeter")
+    }
+
+    /// Waits until the node reports that `version` of the greeter is current and nothing is under way.
+    pub fn settled_on(&self, node: &str, version: &str) -> AppReport {
+        eventually(&format!("{node} settles on {version}"), || {
+            let app = self.greeter(node)?;
+            let current = app.current.as_ref().is_some_and(|r| r.version.to_string() == version);
+            (current && app.phase == orangery_wire::messages::Phase::Settled).then_some(app)
+        })
+    }
+
+    /// Waits until the node reports that it refused `version` and has settled.
+    pub fn refused(&self, node: &str, version: &str) -> AppReport {
+        eventually(&format!("{node} refuses {version}"), || {
+            let app = self.greeter(node)?;
+            let wanted = app.desired.as_ref().is_some_and(|r| r.version.to_string() == version);
+            let settled = app.phase == orangery_wire::messages::Phase::Settled;
+            (wanted && settled && app.refusal.is_some()).then_some(app)
+        })
+    }
+
+    /// All events of a node that the coordinator has stored, in its order.
+    pub fn events(&self, node: &str) -> Vec<EventView> {
+        let text = succeed(&mut self.orangery(&["events", "--node", node, "--limit", "100000", "--json"]));
+        text.lines().map(|line| serde_json::from_str(line).expect("events --json is an EventView a line")).collect()
+    }
+
+    /// The codes of a node's stored events.
+    pub fn codes(&self, node: &str) -> Vec<&'static str> {
+        self.events(node).iter().map(|view| view.event.what.code()).collect()
+    }
+
+    /// The refusals among a node's stored events.
+    pub fn refusals(&self, node: &str) -> Vec<orangery_wire::messages::Refusal> {
+        let refusal = |view: EventView| match view.event.what {
+            What::Refused { refusal, .. } => Some(refusal),
+            _ => None,
+        };
+        self.events(node).into_iter().filter_map(refusal).collect()
+    }
+}
+
+/// The manifest of the greeter in tests: quick to judge.
+pub const GREETER: &str = r#"
+[run]
+exec = ["bin/greeter"]
+stop_grace_secs = 5
+
+[run.restart]
+restarts_max = 1
+backoff_ms = 50
+
+[[probes]]
+http = { port = "${PORT}", path = "/health" }
+interval_ms = 100
+timeout_ms = 1000
+successes = 1
+failures = 3
+"#;
+
+/// One node: a directory, a port for the greeter, and an agent that may run.
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// The port of the greeter on it.
+    pub port: u16,
+    directory: PathBuf,
+    agent: Option<Running>,
+}
+
+impl Node {
+    fn new(directory: PathBuf, name: &str, settings: &str) -> Self {
+        std::fs::create_dir_all(&directory).expect("a directory for the node");
+        let port = free_port();
+        let text = format!(
+            "state_dir = \"state\"\n\
+             [runner]\ndefault = \"process\"\n\
+             [link]\nkeepalive_secs = 5\nbackoff_max_secs = 1\n\
+             [fetch]\nbackoff_max_secs = 1\n\
+             [apps.greeter.env]\nPORT = \"{port}\"\n{settings}"
+        );
+        std::fs::write(directory.join("agent.toml"), text).expect("the settings can be written");
+        Self { name: name.to_owned(), port, directory, agent: None }
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// `orangery-agent` with this node's settings.
+    pub fn agent(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(program("orangery-agent"));
+        command.args(words).arg("--config").arg(self.directory.join("agent.toml")).env("NO_COLOR", "1");
+        command
+    }
+
+    /// `orangery-agent run`
+    pub fn start(&mut self) {
+        let log = self.directory.join("agent.log");
+        self.agent = Some(Running::start(&format!("agent {}", self.name), self.agent(&["run"]), log));
+    }
+
+    /// `orangery-agent run`, telling `socket` when it is ready as it would tell systemd.
+    pub fn start_notifying(&mut self, socket: &Path) {
+        let mut command = self.agent(&["run"]);
+        command.env("NOTIFY_SOCKET", socket);
+        let log = self.directory.join("agent.log");
+        self.agent = Some(Running::start(&format!("agent {}", self.name), command, log));
+    }
+
+    /// Whether the agent runs and the coordinator has stored all its events.
+    pub fn outbox_is_empty(&self) -> bool {
+        let text = succeed(&mut self.agent(&["status", "--json"]));
+        let status: serde_json::Value = serde_json::from_str(&text).expect("status --json is JSON");
+        status["running"] == true && status["events_waiting"] == 0
+    }
+
+    /// The agent's process.
+    pub fn process(&mut self) -> &mut Running {
+        self.agent.as_mut().expect("the agent was started")
+    }
+
+    /// SIGKILL to the agent; its apps go on.
+    pub fn kill_agent(&mut self) {
+        self.process().kill();
+    }
+
+    /// As near to a power cut as a process can come: the agent and all apps are killed at once.
+    pub fn cut_power(&mut self) {
+        self.process().kill();
+        self.kill_apps();
+    }
+
+    /// SIGTERM to the agent, which stops its apps.
+    pub fn stop(&mut self) {
+        let status = self.process().stop();
+        assert!(status.success(), "the agent ended with {status}");
+    }
+
+    /// `orangery-agent check`: panics when an invariant is violated.
+    pub fn check(&self) {
+        succeed(&mut self.agent(&["check"]));
+    }
+
+    /// GET on the greeter; `None` when nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        get(self.port, path)
+    }
+
+    /// The version that the greeter says it is.
+    pub fn serves(&self) -> Option<String> {
+        let (_, body) = self.get("/")?;
+        let said: BTreeMap<String, serde_json::Value> = serde_json::from_str(&body).ok()?;
+        said.get("version").and_then(|v| v.as_str()).map(str::to_owned)
+    }
+
+    fn kill_apps(&self) {
+        let Ok(apps) = std::fs::read_dir(self.state().join("apps")) else { return };
+        for app in apps.flatten() {
+            let Ok(text) = std::fs::read_to_string(app.path().join("run.json")) else { continue };
+            let pid = text.lines().find_map(|line| {
+                let said: serde_json::Value = serde_json::from_str(line).ok()?;
+                i32::try_from(said.get("pid")?.as_i64()?).ok()
+            });
+            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.kill();
+        }
+        self.kill_apps();
+    }
+}
+
+/// GET on loopback; `None` when nobody answers within two seconds.
+pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let limit = Some(Duration::from_secs(2));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(limit).ok()?;
+    stream.set_write_timeout(limit).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.take(1 << 20).read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
+    Some((status, body))
+}
