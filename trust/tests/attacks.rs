@@ -231,7 +231,8 @@ fn each_role_must_be_valid_when_it_is_accepted() {
 fn an_expired_root_stops_the_refresh_unless_a_newer_one_follows() {
     let mut repo = Repo::new();
     let mut client = Client::of(&repo);
-    repo.now = NOW + 3 * 365 * DAY;
+    let later = NOW + 3 * 365 * DAY;
+    repo.now = later;
     assert!(matches!(client.refresh(&repo), Err(Refusal::Expired { role: Role::Root, .. })));
     assert_eq!(client.asked, ["2.root.json"], "nothing else is asked for");
     repo.rotate(|_| {});
@@ -239,6 +240,12 @@ fn an_expired_root_stops_the_refresh_unless_a_newer_one_follows() {
     repo.latest_targets = repo.files["1.targets.json"].clone();
     repo.publish();
     assert_eq!(client.refresh(&repo), Ok(()));
+
+    // Nor is a target given out under an expired root, whatever else is valid.
+    repo.rotate(|root| root.expires = later + DAY);
+    assert_eq!(client.refresh(&repo), Ok(()));
+    assert!(client.set().check(later + DAY - 1).is_ok());
+    assert!(matches!(client.set().check(later + DAY), Err(Refusal::Expired { role: Role::Root, .. })));
 }
 
 #[test]

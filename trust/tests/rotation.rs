@@ -256,6 +256,32 @@ fn states_of_a_refresh(client: &Client, repo: &Repo) -> Vec<Stored> {
 }
 
 #[test]
+fn a_power_cut_during_the_recovery_from_a_thief_does_not_undo_it() {
+    // The thief had the snapshot key alone, and the timestamp names his snapshot of version 2^60.
+    let mut repo = Repo::new();
+    let far = 1 << 60;
+    repo.forge("1.snapshot.json", Role::Snapshot, |signed| signed["version"] = far.into());
+    let bytes = repo.files["1.snapshot.json"].clone();
+    repo.files.insert(format!("{far}.snapshot.json"), bytes.clone());
+    repo.forge("timestamp.json", Role::Timestamp, |signed| {
+        signed["meta"]["snapshot.json"] = common::describe(&bytes, far);
+    });
+    let mut client = Client::of(&repo);
+    client.refresh(&repo).unwrap();
+    assert_eq!(client.versions(), [1, 1, far, 1]);
+
+    repo.online.snapshot = key();
+    let snapshot = repo.online.snapshot.public();
+    repo.rotate(|root| root.snapshot = KeyHolders::any_of([snapshot]));
+    repo.publish();
+    // The new root is on the disk; then the plug is pulled, before anything is removed.
+    client.stored.roots.push(repo.latest_root.clone());
+    assert_eq!(client.versions(), [2, 0, 0, 1]);
+    assert_eq!(client.refresh(&repo), Ok(()));
+    assert_eq!(client.versions(), [2, 2, 2, 1]);
+}
+
+#[test]
 fn damaged_files_are_never_taken_for_absent_ones() {
     let mut repo = Repo::new();
     repo.rotate(|_| {});
@@ -276,6 +302,19 @@ fn damaged_files_are_never_taken_for_absent_ones() {
     }
     client.stored.roots[1].truncate(100);
     assert!(TrustedSet::load(&client.stored).is_err());
+
+    // Targets whose hash nobody names must be signed all the same.
+    repo.forge("1.snapshot.json", Role::Snapshot, |signed| {
+        signed["meta"]["targets.json"] = serde_json::json!({ "version": 1 });
+    });
+    let bytes = repo.files["1.snapshot.json"].clone();
+    repo.forge("timestamp.json", Role::Timestamp, |signed| {
+        signed["meta"]["snapshot.json"] = common::describe(&bytes, 1);
+    });
+    let mut other = Client::of(&repo);
+    other.refresh(&repo).unwrap();
+    other.stored.targets = Some(repo.forged("1.targets.json", &[&key()], |_| {}));
+    assert_eq!(other.versions(), [2, 1, 1, 0]);
 
     // Targets are another matter: the snapshot keeps them from going back, and they are fetched again.
     client.stored = Stored { targets: Some(b"{}".to_vec()), ..good };
