@@ -1,4 +1,5 @@
 //! The embedded broker, with real clients over real mutual TLS.
+#![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
 mod mqtt;
 
@@ -51,7 +52,6 @@ fn as_node<'a>(address: &'a str, tls: &'a Arc<ClientConfig>, id: &'a str) -> Con
     Connect { address, tls: Some(tls), id, will: None, version: Version::V3 }
 }
 
-/// Two worker threads, so that the link and the clients run beside the test.
 async fn every_attempt_is_refused(version: Version) {
     let ca = ca();
     let broker = start(&ca);
@@ -201,16 +201,16 @@ async fn the_will_of_a_node_that_is_cut_reaches_the_coordinator() {
         let will = Some((topic, "offline"));
         let mut a = Client::connect(&Connect { will, version, ..as_node(&address, &tls, "a") }).await.unwrap();
         assert_eq!(a.publish(topic, "online").await, Ok(true));
-        assert_eq!(coordinator.from_node().await.payload, "online");
+        assert_eq!(coordinator.said().await.payload, "online");
         let cut = Instant::now();
         drop(a);
-        let said = coordinator.from_node().await;
+        let said = coordinator.said().await;
         assert_eq!((said.channel, said.payload), (Channel::Online, "offline".into()), "{version:?}");
         assert!(cut.elapsed() < Duration::from_secs(3), "it took {:?}", cut.elapsed());
     }
     let mut late = Coordinator::new(&ca, &address, 100);
     late.up().await;
-    assert_eq!(late.from_node().await.payload, "offline", "a will is retained like any other state");
+    assert_eq!(late.said().await.payload, "offline", "a will is retained like any other state");
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn the_will_of_an_old_connection_does_not_contradict_the_new_one() {
     assert_eq!(before.publish("orangery/v1/node/a/reported", "last").await, Ok(true));
     let mut heard = Vec::new();
     loop {
-        let said = coordinator.from_node().await;
+        let said = coordinator.said().await;
         if said.channel == Channel::Reported {
             break;
         }
@@ -298,7 +298,7 @@ async fn an_engine_that_falls_behind_loses_no_event_of_a_node() {
     }
     let mut next = 0;
     while next < EVENTS {
-        let said = coordinator.from_node().await;
+        let said = coordinator.said().await;
         if said.channel == Channel::Event {
             assert_eq!(said.payload, format!("event {next}"));
             next += 1;
@@ -317,7 +317,7 @@ async fn the_largest_message_passes_and_a_larger_one_ends_the_connection() {
     let topic = "orangery/v1/node/a/reported";
     let mut a = Client::connect(&as_node(&address, &tls, "a")).await.unwrap();
     assert_eq!(a.publish(topic, vec![b'x'; PACKET_BYTES_MAX]).await, Ok(true));
-    assert_eq!(coordinator.from_node().await.payload.len(), PACKET_BYTES_MAX);
+    assert_eq!(coordinator.said().await.payload.len(), PACKET_BYTES_MAX);
     for more in [1, 10_000, 500_000] {
         let mut a = Client::connect(&as_node(&address, &tls, "a")).await.unwrap();
         assert!(a.publish(topic, vec![b'x'; PACKET_BYTES_MAX + more]).await.is_err(), "{more} bytes too many");

@@ -49,7 +49,7 @@ impl Gate {
     fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
         let id = connect.id();
         let client: &str = &id.client_id;
-        let will = connect.last_will().map(will_topic);
+        let will = connect.last_will().map(|will| will_topic(&will));
         if let Some(topic) = will.filter(|topic| !may_publish(client, topic)) {
             self.denied(id.remote_addr, client, "will", topic);
             return AuthResult::NotAuthorized;
@@ -120,7 +120,7 @@ impl Gate {
     }
 }
 
-fn will_topic(will: LastWill<'_>) -> &str {
+fn will_topic<'a>(will: &LastWill<'a>) -> &'a str {
     match will {
         LastWill::V3(will) => &will.topic,
         LastWill::V5(will) => &will.topic,

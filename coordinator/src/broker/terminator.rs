@@ -29,7 +29,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// Rest after `accept` failed: without descriptors it fails again at once.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The kernel asks a silent peer for life after this long, then three times every ten seconds.
-const TCP_IDLE: Duration = Duration::from_secs(60);
+const TCP_IDLE: Duration = Duration::from_mins(1);
 const TCP_INTERVAL: Duration = Duration::from_secs(10);
 const TCP_PROBES: u32 = 3;
 
@@ -146,7 +146,7 @@ async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 /// Resolves when the client was not let in within `patience`; never if it was.
 async fn unconnected(connected: &mut oneshot::Receiver<()>, patience: Duration) {
     if let Ok(Ok(())) = timeout(patience, connected).await {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -81,7 +81,7 @@ impl Coordinator {
         let settings = LinkSettings {
             broker: address.to_owned(),
             tls: link_identity(ca),
-            keepalive: Duration::from_secs(5),
+            keepalive: Duration::from_secs(2),
             backoff_max: Duration::from_millis(500),
         };
         Self { link: Link::spawn(settings, say), events }
@@ -98,7 +98,7 @@ impl Coordinator {
     }
 
     /// The next thing that a node said.
-    pub async fn from_node(&mut self) -> FromNode {
+    pub async fn said(&mut self) -> FromNode {
         loop {
             if let LinkEvent::FromNode(message) = self.event().await {
                 return message;
@@ -194,7 +194,7 @@ impl World {
         assert_eq!(heard, ("orangery/v1/node/b/desired".to_owned(), desired), "what b hears");
 
         assert_eq!(self.b.publish("orangery/v1/node/b/reported", reported.clone()).await, Ok(true));
-        let heard = self.coordinator.from_node().await;
+        let heard = self.coordinator.said().await;
         let expected = FromNode { node: id("b"), channel: Channel::Reported, payload: reported.into() };
         assert_eq!(heard, expected, "what the coordinator hears");
 
@@ -226,7 +226,7 @@ impl World {
         let (reported, done) = ("orangery/v1/node/a/reported", "done");
         assert_eq!(a.publish(reported, done).await, Ok(true));
         loop {
-            let heard = late.from_node().await;
+            let heard = late.said().await;
             assert!(!heard.payload.starts_with(b"forged"), "kept: {heard:?}");
             if heard.payload == done {
                 break;
