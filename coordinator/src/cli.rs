@@ -27,10 +27,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use args::{BuildArgs, Cli, Command, DemoArgs, Platform, ReleaseName, Selector};
-pub use fleet::{AppRow, app_rows, fleet_table};
-pub use init::{InitArgs, Made, MqttChoice, init};
-pub use release::{publish_bundle, sign_bundle};
+pub use args::{Cli, Command, DemoArgs};
+pub use fleet::fleet_table;
+pub use follow::{Ending, Follow, FollowError, How};
+pub use init::{InitArgs, Made, MqttChoice, free_port, init};
+pub use node::{Invited, invite};
+pub use release::sign_bundle;
 pub use say::sentence;
 
 use crate::home::Home;

@@ -55,6 +55,19 @@ pub enum OwnerError {
         /// Why.
         source: Box<Refusal>,
     },
+    /// The version is signed already, with other content.
+    #[error(
+        "{app} {version} is signed already, with other content ({signed}), and a version names one content for good; give \
+         the changed release a new version [version_taken]"
+    )]
+    Taken {
+        /// The app.
+        app: String,
+        /// The version.
+        version: String,
+        /// The digest of the manifest that is signed.
+        signed: String,
+    },
     /// The release cannot be signed.
     #[error("cannot sign {app} {version}")]
     Sign {
@@ -132,6 +145,25 @@ pub struct Owner {
     _directory: File,
 }
 
+/// What became of the coordinator's targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adopted {
+    /// Ours go on from them already.
+    Nothing,
+    /// They are ours now.
+    Theirs {
+        /// Releases, as `APP@VERSION`, that were signed here and are not among them.
+        lost: Vec<String>,
+    },
+}
+
+/// Whether `later` may be published after `before`: the very same, or a higher version that has every release of it.
+/// Otherwise a release that is published would vanish, or two contents would share a version.
+pub fn goes_on_from(later: &VerifiedTargets, before: &VerifiedTargets) -> bool {
+    let releases = later.releases();
+    later.check_follows(before).is_ok() && before.releases().iter().all(|release| releases.contains(release))
+}
+
 /// What signing came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
@@ -161,20 +193,22 @@ impl Owner {
         &self.root
     }
 
-    /// Takes over targets that the coordinator has, if they are newer than ours and signed by the owner: somebody else
-    /// with the same keys has signed in the meantime. Says whether they were.
-    pub fn adopt(&self, targets: &[u8], now: UnixTime) -> Result<bool, OwnerError> {
-        let path = self.home.targets();
+    /// Takes over the targets that the coordinator has, if ours do not go on from them: somebody else with the same keys has
+    /// signed in the meantime. What was signed here and never published is then to be signed again; it is named.
+    pub fn adopt(&self, targets: &[u8], now: UnixTime) -> Result<Adopted, OwnerError> {
         let theirs = verify_targets(&self.root, targets, now).map_err(|source| OwnerError::Untrusted {
             path: "the coordinator's targets metadata".into(),
             source: Box::new(source),
         })?;
         let ours = self.targets()?.and_then(|ours| verify_targets(&self.root, &ours, now).ok());
-        let is_newer = ours.is_none_or(|ours: VerifiedTargets| theirs.version > ours.version);
-        if is_newer {
-            write_file(&path, targets, 0o644)?;
+        if ours.as_ref().is_some_and(|ours| goes_on_from(ours, &theirs)) {
+            return Ok(Adopted::Nothing);
         }
-        Ok(is_newer)
+        write_file(&self.home.targets(), targets, 0o644)?;
+        let published = theirs.releases();
+        let ours = ours.map(|ours| ours.releases()).unwrap_or_default();
+        let lost = ours.into_iter().filter(|release| !published.contains(release));
+        Ok(Adopted::Theirs { lost: lost.map(|release| format!("{}@{}", release.app, release.version)).collect() })
     }
 
     /// Signs the release of `bundle` and writes the signed targets into it. A release that is signed already is left as
@@ -183,10 +217,12 @@ impl Owner {
         let before = self.targets()?;
         let manifest = bundle.manifest();
         let custom = Custom { app: manifest.app.clone(), version: manifest.version.clone(), floor: None };
-        let failed = |source| OwnerError::Sign {
-            app: custom.app.to_string(),
-            version: custom.version.to_string(),
-            source: Box::new(source),
+        let failed = |source| {
+            let (app, version) = (custom.app.to_string(), custom.version.to_string());
+            match source {
+                BuildError::Taken { signed, .. } => OwnerError::Taken { app, version, signed },
+                source => OwnerError::Sign { app, version, source: Box::new(source) },
+            }
         };
         let mut content = match &before {
             Some(before) => TargetsContent::next(&self.root, before),

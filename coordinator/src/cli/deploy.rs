@@ -25,10 +25,7 @@ pub async fn run(home: &Home, args: DeployArgs) -> anyhow::Result<Outcome> {
     if !args.yes && !is_agreed(&plan)? {
         return Ok(Outcome::Pending);
     }
-    // The stream is opened first, so that nothing that follows is missed.
-    let mut follow = Follow::begin(&client).await?;
-    let request = DeployRequest { plan: Some(plan.mark), ..request };
-    let applied: Plan = client.post("/v1/deployments", &request).await.with_context(failed)?;
+    let (mut follow, applied) = Follow::apply(&client, &request, &plan).await.with_context(failed)?;
     if args.detach {
         output::note("The nodes are told. `orangery status` shows how far they are.");
         return Ok(Outcome::Done);

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use orangery_wire::messages::{Phase, Refusal, What};
-use orangery_wire::rest::{EventView, NodeView, Plan, PlanStep, Status};
+use orangery_wire::rest::{DeployRequest, EventView, NodeView, Plan, PlanStep, Status};
 use orangery_wire::{AppName, Generation, NodeId};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -64,10 +64,14 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Listens from now on. The deployment is applied after this, so that none of its events is missed.
-    pub async fn begin(client: &Client) -> Result<Self, ClientError> {
+    /// Applies a plan that was shown and agreed to. It listens first, so that none of the deployment's events is missed. The
+    /// plan that comes back has the generations that the changes got.
+    pub async fn apply(client: &Client, request: &DeployRequest, shown: &Plan) -> Result<(Self, Plan), ClientError> {
         let newest = client.newest_event().await?;
-        Ok(Self { client: client.clone(), events: client.events(newest).await? })
+        let follow = Self { client: client.clone(), events: client.events(newest).await? };
+        let request = DeployRequest { plan: Some(shown.mark), ..request.clone() };
+        let applied = client.post("/v1/deployments", &request).await?;
+        Ok((follow, applied))
     }
 
     /// Shows every event of the plan's deployment until each changed node has settled, or `longest` has passed. A node that

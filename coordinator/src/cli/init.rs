@@ -43,6 +43,11 @@ pub struct InitArgs {
     pub mqtt_url: Option<String>,
 }
 
+/// A free port of this machine that is not among `taken`, below those that the kernel gives to outgoing connections.
+pub fn free_port(taken: &[u16]) -> anyhow::Result<u16> {
+    address::chosen_port(0, taken)
+}
+
 /// What was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {

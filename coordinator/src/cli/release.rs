@@ -14,7 +14,7 @@ use super::args::{BuildArgs, ReleaseCommand};
 use crate::client::{Client, ClientError, MetadataError};
 use crate::home::Home;
 use crate::output::{self, Word};
-use crate::owner::{self, Owner, Signed};
+use crate::owner::{self, Adopted, Owner, Signed};
 use crate::release::build::{self, Plan};
 use crate::release::bundle::Bundle;
 use crate::release::{push, verify};
@@ -32,7 +32,7 @@ pub async fn run(home: &Home, command: ReleaseCommand) -> anyhow::Result<Outcome
         }
         ReleaseCommand::Push { file } => {
             let (client, bundle) = (Client::open(home)?, Bundle::open(&file)?);
-            push_bundle(&client, &bundle).await?;
+            push_bundle(home, &client, &bundle).await?;
         }
         ReleaseCommand::Publish(args) => publish(home, &args).await?,
         ReleaseCommand::List { json } => {
@@ -89,7 +89,7 @@ async fn publish(home: &Home, args: &BuildArgs) -> anyhow::Result<()> {
 pub async fn publish_bundle(home: &Home, client: &Client, bundle: &mut Bundle) -> anyhow::Result<()> {
     let signed = sign_bundle(home, Some(client), bundle).await?;
     output::note(say_signed(&signed));
-    push_bundle(client, bundle).await
+    push_bundle(home, client, bundle).await
 }
 
 /// Signs a release on top of the newest targets: those of the coordinator, if it can be reached and has newer ones.
@@ -101,8 +101,11 @@ pub async fn sign_bundle(home: &Home, client: Option<&Client>, bundle: &mut Bund
     };
     match newest {
         Ok(Some(targets)) => {
-            if owner.adopt(&targets, now)? {
-                output::note("took over what the owner signed on another machine");
+            if let Adopted::Theirs { lost } = owner.adopt(&targets, now)? {
+                output::note("the owner has signed on another machine since: signing on top of that");
+                for release in lost {
+                    output::note(format!("{release} was signed here and never published: sign its file again"));
+                }
             }
         }
         Ok(None) => {}
@@ -117,9 +120,10 @@ pub async fn sign_bundle(home: &Home, client: Option<&Client>, bundle: &mut Bund
     Ok(owner.sign(bundle, now)?)
 }
 
-async fn push_bundle(client: &Client, bundle: &Bundle) -> anyhow::Result<()> {
+async fn push_bundle(home: &Home, client: &Client, bundle: &Bundle) -> anyhow::Result<()> {
+    let root = owner::latest_root(home)?;
     let progress = output::progress("uploading");
-    let pushed = push::push(client, bundle, &progress).await;
+    let pushed = push::push(client, &root, bundle, &progress).await;
     progress.finish_and_clear();
     let release = pushed?;
     output::line(format!("{} {} is published, with the id {}.", release.app, release.version, release.id))?;

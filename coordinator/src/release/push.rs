@@ -5,13 +5,17 @@ use std::io;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use indicatif::ProgressBar;
+use orangery_trust::Refusal;
+use orangery_trust::repository::verify_targets;
 use orangery_wire::rest::{PublishRequest, ReleaseView};
-use orangery_wire::{Digest, ReleaseId};
+use orangery_wire::{AppName, Digest, Manifest, ReleaseId, Version};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::bundle::Bundle;
 use crate::client::{Client, ClientError};
+use crate::output;
+use crate::owner::goes_on_from;
 
 /// Why a release was not published.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,20 @@ pub enum PushError {
         /// The release.
         id: ReleaseId,
     },
+    /// Its signature does not go on from what is published.
+    #[error(
+        "{app} {version} was signed on top of an older state than the one that is published; run `orangery release sign` on \
+         its file again [signature_outdated]"
+    )]
+    Outdated {
+        /// The app.
+        app: AppName,
+        /// The version.
+        version: Version,
+    },
+    /// Its signature does not hold.
+    #[error("the signature of the release does not hold; run `orangery release sign` on its file")]
+    Untrusted(#[source] Box<Refusal>),
     /// Metadata that is not text.
     #[error("the release file carries metadata that is not UTF-8; sign it again")]
     NotText,
@@ -47,9 +65,15 @@ pub enum PushError {
 }
 
 /// Uploads the packs that the coordinator lacks, then publishes. Doing it again changes nothing. `progress` counts packed
-/// bytes, those that are there already among them.
-pub async fn push(client: &Client, bundle: &Bundle, progress: &ProgressBar) -> Result<ReleaseView, PushError> {
+/// bytes, those that are there already among them. `root` is the owner's latest.
+pub async fn push(
+    client: &Client,
+    root: &[u8],
+    bundle: &Bundle,
+    progress: &ProgressBar,
+) -> Result<ReleaseView, PushError> {
     let targets = bundle.targets().ok_or_else(|| PushError::Unsigned { id: bundle.id() })?;
+    let standing = standing(client, root, bundle, targets).await?;
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| PushError::NotText);
     let request = PublishRequest { manifest: text(bundle.manifest_bytes())?, targets: text(targets)? };
     progress.set_length(bundle.packs().map(|(_, size_bytes)| size_bytes).sum());
@@ -62,7 +86,47 @@ pub async fn push(client: &Client, bundle: &Bundle, progress: &ProgressBar) -> R
         let content = pack_stream(bundle, &digest, progress).map_err(|source| PushError::Read { digest, source })?;
         client.put_blob(&digest, size_bytes, content).await.map_err(failed)?;
     }
-    client.post("/v1/releases", &request).await.map_err(PushError::Publish)
+    let Manifest { app, version, .. } = bundle.manifest();
+    match standing {
+        Standing::Next => client.post("/v1/releases", &request).await.map_err(PushError::Publish),
+        Standing::Published => {
+            client.get(&format!("/v1/releases/{app}/{version}")).await.map_err(|error| match error {
+                // The targets were taken, and then something went wrong: the newest signature completes it.
+                ClientError::Refused { .. } => outdated(bundle),
+                error => PushError::Publish(error),
+            })
+        }
+    }
+}
+
+/// How a bundle stands to what is published.
+enum Standing {
+    /// It comes next.
+    Next,
+    /// It is published, and more was signed since.
+    Published,
+}
+
+/// Publishing must make nothing vanish that is published. If that cannot be seen here the coordinator has to decide.
+async fn standing(client: &Client, root: &[u8], bundle: &Bundle, targets: &[u8]) -> Result<Standing, PushError> {
+    let now = output::now();
+    let ours = verify_targets(root, targets, now).map_err(|refusal| PushError::Untrusted(Box::new(refusal)))?;
+    let published = client.newest_targets(root, now).await.ok().flatten();
+    let published = published.and_then(|published| verify_targets(root, &published, now).ok());
+    let manifest = bundle.manifest();
+    match published {
+        Some(published) if !goes_on_from(&ours, &published) => {
+            let theirs = published.release(&manifest.app, &manifest.version);
+            let is_there = theirs.is_ok_and(|release| release.id == bundle.id());
+            if is_there { Ok(Standing::Published) } else { Err(outdated(bundle)) }
+        }
+        _ => Ok(Standing::Next),
+    }
+}
+
+fn outdated(bundle: &Bundle) -> PushError {
+    let Manifest { app, version, .. } = bundle.manifest().clone();
+    PushError::Outdated { app, version }
 }
 
 fn pack_stream(

@@ -1,0 +1,36 @@
+//! Who answers on the greeters' ports while a release is on trial.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use orangery_wire::NodeId;
+
+use super::greeter;
+
+/// Time between two questions to each greeter.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often each version answered on one node; `None` counts questions without an answer, which there are for a moment
+/// whenever one process makes room for the next.
+pub type Answers = BTreeMap<Option<String>, u32>;
+
+/// Asks every greeter again and again. It never ends: drop it.
+pub async fn ask_all(ports: &[(NodeId, u16)], answers: &mut BTreeMap<NodeId, Answers>) -> Infallible {
+    loop {
+        for (node, port) in ports {
+            let version = greeter::version_on(*port).await.ok();
+            *answers.entry(node.clone()).or_default().entry(version).or_default() += 1;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The answers of one node in words.
+pub fn in_words(answers: &Answers) -> String {
+    let words = answers.iter().map(|(version, count)| match version {
+        Some(version) => format!("{version} answered {count} times"),
+        None => format!("nobody {count} times"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
