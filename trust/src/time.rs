@@ -14,7 +14,7 @@ pub fn format(time: UnixTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
 }
 
-/// Reads exactly the format of [`format`]. `None` for any other text, for days that do not exist, and for times before 1970.
+/// Reads exactly the format of [`format()`]. `None` for any other text, for days that do not exist, and for times before 1970.
 pub fn parse(text: &str) -> Option<UnixTime> {
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'Z'] = text.as_bytes()
     else {
