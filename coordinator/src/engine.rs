@@ -27,7 +27,7 @@ pub use self::command::{Command, Issue, Joining, Renewing};
 pub use self::core::{Clock, Core, Effects};
 pub use self::deploy::Survey;
 pub use self::live::{Live, Seen};
-pub use self::plan::{Candidate, Selector, plan, unknown_node};
+pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
 pub use self::why::{Facts, why};
 use crate::ca::Issued;

@@ -18,3 +18,4 @@ pub mod home;
 pub mod output;
 pub mod owner;
 pub mod https;
+pub mod api;

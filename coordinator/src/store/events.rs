@@ -55,6 +55,24 @@ impl View<'_> {
         Ok(rows)
     }
 
+    /// The newest `count` events, oldest first; of one node, if it is given.
+    pub fn newest_events(&self, count: u32, node: Option<&NodeId>) -> Result<Vec<EventView>, StoreError> {
+        let count = count.min(EVENTS_READ_MAX);
+        let mut rows: Vec<EventView> = match node {
+            None => {
+                let sql = "SELECT id, stored_at, event FROM events ORDER BY id DESC LIMIT ?1";
+                self.connection.prepare_cached(sql)?.query_map([count], event_view)?.collect::<rusqlite::Result<_>>()?
+            }
+            Some(node) => {
+                let sql = "SELECT id, stored_at, event FROM events WHERE node = ?2 ORDER BY id DESC LIMIT ?1";
+                let mut statement = self.connection.prepare_cached(sql)?;
+                statement.query_map((count, node.as_str()), event_view)?.collect::<rusqlite::Result<_>>()?
+            }
+        };
+        rows.reverse();
+        Ok(rows)
+    }
+
     /// The newest event of one app on one node that says more than its phase, among the node's last hundred.
     pub fn last_event(&self, node: &NodeId, app: &AppName) -> Result<Option<EventView>, StoreError> {
         let sql = "SELECT id, stored_at, event FROM \

@@ -135,7 +135,7 @@ fn what_was_committed_is_there_after_a_reopening_and_what_was_not_is_not() {
     });
     assert!(failed.is_err());
     let reader = Reader::open(&f.path()).unwrap();
-    assert_eq!(reader.read(View::node_names).unwrap(), [node()]);
+    assert_eq!(reader.read(|view| view.node_names()).unwrap(), [node()]);
     let path = f.path();
     drop(f.store);
     assert_eq!(Store::open(&path).unwrap().view().node_names().unwrap(), [node()]);

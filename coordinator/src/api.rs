@@ -1,0 +1,171 @@
+//! The REST API and the files that nodes fetch. docs/protocol.md has it for readers, docs/openapi.json for programs.
+//!
+//! Every route is one line of [`routes`], with its audience. What is not there does not exist; what is there is guarded.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, head, post, put};
+use orangery_wire::Digest;
+use tokio::sync::watch;
+
+pub mod audience;
+mod body;
+mod deployments;
+pub mod error;
+mod events;
+mod failures;
+mod files;
+mod join;
+mod nodes;
+pub mod openapi;
+mod range;
+mod releases;
+
+use crate::artifacts::Artifacts;
+use crate::ca::Ca;
+use crate::engine::{Clock, Engine};
+use crate::repository::Repository;
+use crate::store::{Reader, StoreError, View};
+use audience::{Audience, guard};
+use error::ApiError;
+pub use failures::Failures;
+
+/// Everything that routes need.
+pub struct Parts {
+    /// Changes go there.
+    pub engine: Engine,
+    /// Questions go there.
+    pub reader: Reader,
+    /// The artifacts.
+    pub artifacts: Artifacts,
+    /// Metadata and manifests.
+    pub repository: Arc<Repository>,
+    /// Issues certificates.
+    pub ca: Ca,
+    /// SHA-256 of the operator's token.
+    pub operator_token: Digest,
+    /// Where nodes reach this listener: `https://HOST:PORT`.
+    pub url: String,
+    /// Where nodes reach the broker: `HOST:PORT`.
+    pub mqtt: String,
+    /// The time.
+    pub clock: Clock,
+    /// Says true when event streams should end.
+    pub stopping: watch::Receiver<bool>,
+    /// Wrong invite secrets.
+    pub failures: Failures,
+}
+
+/// The parts, as routes have them.
+pub type Shared = Arc<Parts>;
+
+impl Parts {
+    /// Reads from the database, off the threads that serve requests.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, View<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let parts = self.clone();
+        let read = tokio::task::spawn_blocking(move || parts.reader.read(|view| work(&parts, view)));
+        Ok(read.await.map_err(|error| ApiError::internal(&error))??)
+    }
+
+    /// Does what waits for the disk off the threads that serve requests.
+    async fn blocking<T, E>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        ApiError: From<E>,
+    {
+        let parts = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&parts));
+        Ok(done.await.map_err(|error| ApiError::internal(&error))??)
+    }
+}
+
+/// One route.
+pub struct Route {
+    /// The method. A GET route answers HEAD too, without the body.
+    pub method: Method,
+    /// The path, with `{names}`.
+    pub path: &'static str,
+    /// Who it is for.
+    pub audience: Audience,
+    answer: MethodRouter<Shared>,
+}
+
+/// Every route there is.
+pub fn routes() -> Vec<Route> {
+    use Audience::{Anyone, NodeEvenExpired, NodeOrOperator, Operator};
+    let route = |method, path, audience, answer| Route { method, path, audience, answer };
+    vec![
+        route(Method::GET, "/healthz", Anyone, get(nodes::healthz)),
+        route(Method::GET, "/v1/openapi.json", Anyone, get(openapi::document)),
+        route(Method::POST, "/v1/join", Anyone, post(join::join)),
+        route(Method::POST, "/v1/renew", NodeEvenExpired, post(join::renew)),
+        route(Method::GET, "/v1/status", Operator, get(nodes::status)),
+        route(Method::GET, "/v1/nodes", Operator, get(nodes::list)),
+        route(Method::GET, "/v1/nodes/{node}", Operator, get(nodes::show)),
+        route(Method::GET, "/v1/nodes/{node}/why", Operator, get(nodes::why)),
+        route(Method::POST, "/v1/nodes/{node}/revoke", Operator, post(nodes::revoke)),
+        route(Method::POST, "/v1/invites", Operator, post(join::invite)),
+        route(Method::GET, "/v1/releases", Operator, get(releases::list)),
+        route(Method::POST, "/v1/releases", Operator, post(releases::publish)),
+        route(Method::GET, "/v1/releases/{app}/{version}", Operator, get(releases::show)),
+        route(Method::HEAD, "/v1/blobs/{digest}", Operator, head(releases::blob_size)),
+        route(Method::PUT, "/v1/blobs/{digest}", Operator, put(releases::put_blob)),
+        route(Method::POST, "/v1/deployments/plan", Operator, post(deployments::plan)),
+        route(Method::POST, "/v1/deployments", Operator, post(deployments::apply)),
+        route(Method::GET, "/v1/events", Operator, get(events::list)),
+        route(Method::GET, "/v1/events/stream", Operator, get(events::stream)),
+        route(Method::GET, "/metadata/{file}", NodeOrOperator, get(files::metadata)),
+        route(Method::GET, "/targets/{app}/{version}/{file}", NodeOrOperator, get(files::manifest)),
+        route(Method::GET, "/blobs/{digest}", NodeOrOperator, get(files::blob)),
+    ]
+}
+
+/// The router of all routes, each behind its guard.
+pub fn router(shared: &Shared) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let guarded = route.answer.layer(from_fn_with_state((shared.clone(), route.audience), guard));
+        router = router.route(route.path, guarded);
+    }
+    router
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(nothing_there)
+        .layer(from_fn(headers))
+        .with_state(shared.clone())
+}
+
+async fn nothing_there(request: Request) -> ApiError {
+    ApiError::not_found(format_args!("route {}", request.uri().path())).next("GET /v1/openapi.json lists all routes")
+}
+
+async fn method_not_allowed(request: Request) -> ApiError {
+    let message = format!("{} is not for {}", request.method(), request.uri().path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        .next("GET /v1/openapi.json lists all routes")
+}
+
+/// Nothing here is a page, a script or a frame, whatever a browser may take it for, and nothing but files is kept.
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,36 @@
+//! Which node should run which release.
+
+use axum::Json;
+use axum::extract::State;
+use orangery_wire::rest::{DeployRequest, ErrorBody, Plan};
+
+use super::Shared;
+use super::body::Body;
+use super::error::ApiError;
+use crate::engine::Survey;
+
+/// Says what a deployment would change. Changes nothing.
+#[utoipa::path(post, path = "/v1/deployments/plan", tag = "deployments", security(("operator" = [])),
+    request_body = DeployRequest,
+    responses((status = 200, body = Plan), (status = "default", body = ErrorBody)))]
+pub(super) async fn plan(
+    State(shared): State<Shared>,
+    Body(request): Body<DeployRequest>,
+) -> Result<Json<Plan>, ApiError> {
+    let plan = shared.read(move |parts, view| {
+        let survey = Survey::read(view, &request.app)?;
+        Ok(survey.plan(&request, parts.engine.live()))
+    });
+    Ok(Json(plan.await??))
+}
+
+/// Deploys. With a plan's mark, only if it would still change the same; otherwise `plan_changed`.
+#[utoipa::path(post, path = "/v1/deployments", tag = "deployments", security(("operator" = [])),
+    request_body = DeployRequest,
+    responses((status = 200, body = Plan), (status = "default", body = ErrorBody)))]
+pub(super) async fn apply(
+    State(shared): State<Shared>,
+    Body(request): Body<DeployRequest>,
+) -> Result<Json<Plan>, ApiError> {
+    Ok(Json(shared.engine.deploy(request).await?))
+}

@@ -1,0 +1,97 @@
+//! The fleet: who is there, what each does, and why.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use orangery_wire::NodeId;
+use orangery_wire::rest::{ErrorBody, NodeView, Status, Why};
+
+use super::Shared;
+use super::error::ApiError;
+use crate::engine::{self, Facts, Refused, unknown_node};
+use crate::store::{StoreError, View};
+
+/// Whether the coordinator answers.
+#[utoipa::path(get, path = "/healthz", tag = "coordinator", responses((status = 200, description = "It does", body = str)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The fleet at a glance.
+#[utoipa::path(get, path = "/v1/status", tag = "nodes", security(("operator" = [])),
+    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+pub(super) async fn status(State(shared): State<Shared>) -> Result<Json<Status>, ApiError> {
+    let nodes = all(&shared).await?;
+    let broker_connected = shared.engine.live().broker_connected();
+    Ok(Json(Status { version: env!("CARGO_PKG_VERSION").to_owned(), broker_connected, nodes }))
+}
+
+/// All nodes, by name.
+#[utoipa::path(get, path = "/v1/nodes", tag = "nodes", security(("operator" = [])),
+    responses((status = 200, body = Vec<NodeView>), (status = "default", body = ErrorBody)))]
+pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<NodeView>>, ApiError> {
+    all(&shared).await.map(Json)
+}
+
+/// One node.
+#[utoipa::path(get, path = "/v1/nodes/{node}", tag = "nodes", security(("operator" = [])),
+    params(("node" = String, Path, description = "Its name")),
+    responses((status = 200, body = NodeView), (status = "default", body = ErrorBody)))]
+pub(super) async fn show(State(shared): State<Shared>, Path(node): Path<String>) -> Result<Json<NodeView>, ApiError> {
+    let found = shared.read(move |parts, view| one(parts, view, &node)).await?;
+    Ok(Json(found?))
+}
+
+/// Why each app of a node is where it is.
+#[utoipa::path(get, path = "/v1/nodes/{node}/why", tag = "nodes", security(("operator" = [])),
+    params(("node" = String, Path, description = "Its name")),
+    responses((status = 200, body = Why), (status = "default", body = ErrorBody)))]
+pub(super) async fn why(State(shared): State<Shared>, Path(node): Path<String>) -> Result<Json<Why>, ApiError> {
+    let answer = shared.read(move |parts, view| {
+        let node = match one(parts, view, &node)? {
+            Ok(node) => node,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let mut facts = Facts {
+            now: (parts.clock)(),
+            broker_connected: parts.engine.live().broker_connected(),
+            ..Facts::default()
+        };
+        for app in node.reported.iter().flat_map(|reported| &reported.apps).map(|report| &report.app) {
+            let last = view.last_event(&node.node, app)?;
+            facts.last.extend(last.map(|last| (app.clone(), last.event.what)));
+        }
+        Ok(Ok(engine::why(&node, &facts)))
+    });
+    Ok(Json(answer.await??))
+}
+
+/// Revokes a node: its connections end now, and its certificate opens nothing any more. Again: changes nothing.
+#[utoipa::path(post, path = "/v1/nodes/{node}/revoke", tag = "nodes", security(("operator" = [])),
+    params(("node" = String, Path, description = "Its name")),
+    responses((status = 204, description = "It is revoked"), (status = "default", body = ErrorBody)))]
+pub(super) async fn revoke(State(shared): State<Shared>, Path(node): Path<String>) -> Result<StatusCode, ApiError> {
+    match node.parse::<NodeId>() {
+        Ok(node) => shared.engine.revoke(node).await?,
+        Err(_) => return Err(Refused::UnknownNode { node, meant: None }.into()),
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn all(shared: &Shared) -> Result<Vec<NodeView>, ApiError> {
+    let read = |parts: &super::Parts, view: View<'_>| -> Result<Vec<NodeView>, StoreError> {
+        view.nodes()?.into_iter().map(|row| parts.engine.live().node_view(view, row)).collect()
+    };
+    shared.read(read).await
+}
+
+fn one(parts: &super::Parts, view: View<'_>, node: &str) -> Result<Result<NodeView, Refused>, StoreError> {
+    let row = match node.parse::<NodeId>() {
+        Ok(node) => view.node(&node)?,
+        Err(_) => None,
+    };
+    match row {
+        Some(row) => parts.engine.live().node_view(view, row).map(Ok),
+        None => Ok(Err(unknown_node(node, view.node_names()?.iter()))),
+    }
+}

@@ -1,0 +1,67 @@
+//! The API's description for programs (OpenAPI 3.1), made from the code and kept in docs/openapi.json.
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Orangery",
+        description = "The coordinator's REST API. Operators show their token, nodes their certificate (mutual TLS). Every error \
+            answer is an ErrorBody with a stable code; docs/protocol.md lists them."
+    ),
+    paths(
+        super::nodes::healthz,
+        document,
+        super::join::join,
+        super::join::renew,
+        super::join::invite,
+        super::nodes::status,
+        super::nodes::list,
+        super::nodes::show,
+        super::nodes::why,
+        super::nodes::revoke,
+        super::releases::list,
+        super::releases::publish,
+        super::releases::show,
+        super::releases::blob_size,
+        super::releases::put_blob,
+        super::deployments::plan,
+        super::deployments::apply,
+        super::events::list,
+        super::events::stream,
+        super::files::metadata,
+        super::files::manifest,
+        super::files::blob,
+    ),
+    modifiers(&Security)
+)]
+struct Document;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("operator", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme(
+            "node",
+            SecurityScheme::MutualTls { description: None, deprecated: None, extensions: None },
+        );
+    }
+}
+
+/// The document as text, with a line break at the end.
+pub fn text() -> String {
+    // What a derive made always has a JSON form.
+    Document::openapi().to_pretty_json().unwrap_or_default() + "\n"
+}
+
+/// This very description.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "coordinator", responses((status = 200, body = serde_json::Value)))]
+pub(super) async fn document() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], text())
+}
