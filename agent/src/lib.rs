@@ -3,6 +3,8 @@
 //! [`deployment`] decides; everything else does. Read it first, then `driver`, which feeds it. ARCHITECTURE.md has the map.
 
 pub mod backoff;
+pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
