@@ -156,6 +156,13 @@ fn transport(how: &Connect<'_>) -> Transport {
     how.tls.map_or(Transport::Tcp, |tls| Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())))
 }
 
+/// Without it each step of a test would wait for the kernel's delayed acknowledgement.
+fn network() -> rumqttc::NetworkOptions {
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network
+}
+
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PACKET_BYTES_MAX: usize = 1 << 20;
 
@@ -169,6 +176,7 @@ fn connect_v3(how: &Connect<'_>, say: mpsc::UnboundedSender<Said>) -> (Half, Joi
         options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     }
     let (client, mut eventloop) = AsyncClient::new(options, 2_000);
+    eventloop.set_network_options(network());
     let poller = tokio::spawn(async move {
         loop {
             let said = match eventloop.poll().await {
@@ -197,6 +205,7 @@ fn connect_v5(how: &Connect<'_>, say: mpsc::UnboundedSender<Said>) -> (Half, Joi
     let (host, port) = host_and_port(how.address);
     let mut options = MqttOptions::new(how.id, host, port);
     options.set_transport(transport(how)).set_keep_alive(KEEPALIVE);
+    options.set_network_options(network());
     if let Some((topic, payload)) = how.will {
         options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true, None));
     }
