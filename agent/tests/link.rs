@@ -16,7 +16,7 @@ use orangery_wire::messages::{self, Rejected};
 use orangery_wire::topics::Channel;
 use tokio::time::timeout;
 
-use linked_node::{NODE, Node, connected, contiguous, drive, sequence, settings, take_events};
+use linked_node::{NODE, Node, all_acknowledged, connected, contiguous, drive, sequence, settings, take_events};
 use scripted_broker::{Authority, Broker, DEADLINE, Said};
 
 #[tokio::test]
@@ -74,9 +74,7 @@ async fn events_reach_the_broker_again_whether_it_kept_the_session_or_not() {
         peer.welcome(session_present).await;
         take_events(&mut peer, EVENTS, &mut seen).await;
         assert!(seen.values().all(|times| *times == 1), "nothing is left over from the first connection: {seen:?}");
-        // The last acknowledgement travels before a ping is answered.
-        let _ = timeout(Duration::from_millis(1500), peer.hear()).await;
-        assert!(waiting.lock().unwrap().is_empty(), "session_present={session_present}");
+        all_acknowledged(&waiting).await;
     }
 }
 
@@ -113,16 +111,13 @@ async fn the_last_report_arrives_though_the_link_was_full_when_it_was_made() {
     for n in 0..1_000_u32 {
         node.link.report(n.to_string().into_bytes());
     }
-    let arrives = async {
-        loop {
-            let (channel, pkid, payload) = peer.hear_publish().await;
-            peer.puback(pkid).await;
-            if (channel.as_str(), payload.as_slice()) == ("reported", b"999") {
-                break;
-            }
-        }
-    };
-    timeout(DEADLINE, arrives).await.unwrap();
+    let mut last = Vec::new();
+    while last != b"999" {
+        let (channel, pkid, payload) = peer.hear_publish().await;
+        assert!(channel == "online" || channel == "reported", "{channel}");
+        peer.puback(pkid).await;
+        last = payload;
+    }
 }
 
 #[tokio::test]
@@ -155,8 +150,7 @@ async fn a_broker_that_never_acknowledges_one_packet_is_left_and_all_events_arri
     let mut peer = broker.accept().await;
     peer.welcome(false).await;
     take_events(&mut peer, EVENTS, &mut seen).await;
-    let _ = timeout(Duration::from_millis(1500), peer.hear()).await;
-    assert!(waiting.lock().unwrap().is_empty());
+    all_acknowledged(&waiting).await;
 }
 
 #[tokio::test]
@@ -219,7 +213,7 @@ async fn a_packet_that_is_never_read_ends_the_connection_but_not_what_came_with_
 
 #[tokio::test]
 async fn a_refused_subscription_is_no_connection() {
-    for (codes, clue) in [(&[1, 0x80][..], "subscribe to its own topics"), (&[1][..], "subscribe to its own topics")] {
+    for codes in [&[1, 0x80][..], &[1]] {
         let authority = Authority::new();
         let broker = Broker::start(&authority);
         let mut node = Node::new(settings(broker.address(), authority.client(NODE)));
@@ -229,7 +223,7 @@ async fn a_refused_subscription_is_no_connection() {
         let Said::Subscribe { pkid, .. } = peer.hear().await else { panic!("no SUBSCRIBE") };
         peer.suback(pkid, codes).await;
         let LinkEvent::Down { reason } = node.told(Some).await else { panic!("it was up") };
-        assert!(reason.contains(clue), "{reason}");
+        assert!(reason.contains("subscribe to its own topics"), "{reason}");
         broker.accept().await;
     }
 }

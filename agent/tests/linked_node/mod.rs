@@ -87,6 +87,16 @@ pub fn drive(mut node: Node, events: u64) -> Arc<Mutex<BTreeSet<u64>>> {
     waiting
 }
 
+/// Until the driver has nothing left to offer.
+pub async fn all_acknowledged(waiting: &Mutex<BTreeSet<u64>>) {
+    let emptied = async {
+        while !waiting.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, emptied).await.expect("events are still waiting");
+}
+
 pub fn sequence(payload: &[u8]) -> u64 {
     std::str::from_utf8(payload).unwrap().parse().unwrap()
 }

@@ -168,6 +168,10 @@ pub struct Peer {
 impl Peer {
     /// The next thing that the client says. Pings are answered on the way.
     pub async fn hear(&mut self) -> Said {
+        timeout(DEADLINE, self.listen()).await.expect("the client says nothing but pings")
+    }
+
+    async fn listen(&mut self) -> Said {
         loop {
             let Some((header, body)) = self.packet().await else { return Said::Closed };
             match header >> 4 {
