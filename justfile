@@ -16,7 +16,8 @@ check:
 
 # the exhaustive and kill tests at full length
 test-long:
-    cargo test --release --workspace -- --ignored --nocapture long_
+    cargo test --release -p orangery-agent --test exhaustive -- --ignored --nocapture
+    cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
 
 # the systemd runner under a booted systemd; needs root
 test-nspawn:
