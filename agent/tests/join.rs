@@ -124,7 +124,10 @@ async fn every_refusal_says_what_to_do_and_keeps_nothing_but_the_key() {
         (Reply::Error(401, "token_unknown"), "does not know this token; make a new one with `orangery node invite`"),
         (Reply::Error(401, "token_used"), "has been used already; make a new one"),
         (Reply::Error(401, "token_expired"), "has expired; make a new one"),
-        (Reply::Error(409, "name_taken"), "another node of the name attic; join with --name"),
+        (
+            Reply::Error(409, "name_taken"),
+            "does not give this node a name: no: [secret]; join with --name and another one",
+        ),
         (Reply::Error(500, "internal"), "refuses: no: [secret] (internal); do that"),
         (Reply::Page(502), "refuses: it answers 502 Bad Gateway (http)"),
         (Reply::Page(200), "cannot read the answer"),

@@ -14,7 +14,6 @@ use orangery_agent::link::{IN_FLIGHT_MAX, LinkEvent, LinkSettings, STOP_MAX};
 use orangery_wire::limits::PACKET_BYTES_MAX;
 use orangery_wire::messages::{self, Rejected};
 use orangery_wire::topics::Channel;
-use tokio::time::timeout;
 
 use linked_node::{NODE, Node, all_acknowledged, connected, contiguous, drive, sequence, settings, take_events};
 use scripted_broker::{Authority, Broker, DEADLINE, Said};

@@ -88,11 +88,13 @@ pub enum JoinError {
     /// Too late.
     #[error("this token has expired; make a new one with `orangery node invite`")]
     TokenExpired,
-    /// Another node has the name.
-    #[error("the coordinator has another node of the name {name}; join with --name and another one")]
-    NameTaken {
-        /// The name that was wished for.
-        name: String,
+    /// The name is taken, revoked, reserved, or no name.
+    #[error(
+        "the coordinator does not give this node a name: {message}; join with --name and another one, or ask for a token with one"
+    )]
+    NameRefused {
+        /// What it says.
+        message: String,
     },
     /// Any other refusal.
     #[error("the coordinator at {url} refuses: {message} ({code}){}", next.as_ref().map(|n| format!("; {n}")).unwrap_or_default())]
@@ -196,25 +198,23 @@ async fn ask(token: &Token, name: Option<&str>, key: &KeyPair, clock: &Arc<Clock
     let request = JoinRequest { secret: token.secret.clone(), name: name.map(ToOwned::to_owned), csr_pem };
     let tls = tls::join_config(token.ca, Arc::clone(clock));
     let answer = https::post(&token.url, tls, "/v1/join", &request, https::PATIENCE).await;
-    answer.map_err(|error| explain(error, token, name))
+    answer.map_err(|error| explain(error, token))
 }
 
 /// Says what the operator has to do next.
-fn explain(error: HttpsError, token: &Token, name: Option<&str>) -> JoinError {
+fn explain(error: HttpsError, token: &Token) -> JoinError {
     use rustls::CertificateError as Bad;
     let url = token.url.clone();
     if let HttpsError::Refused { body, .. } = error {
-        return match body.code.as_str() {
+        // Should a server repeat what it was sent, it is not repeated here.
+        let hide = |text: String| text.replace(&token.secret, "[secret]");
+        let (code, message, next) = (hide(body.code), hide(body.message), body.next.map(hide));
+        return match code.as_str() {
             "token_unknown" => JoinError::TokenUnknown { url },
             "token_used" => JoinError::TokenUsed,
             "token_expired" => JoinError::TokenExpired,
-            "name_taken" => JoinError::NameTaken { name: name.unwrap_or("that it has").to_owned() },
-            _ => {
-                // Should a server repeat what it was sent, it is not repeated here.
-                let hide = |text: String| text.replace(&token.secret, "[secret]");
-                let (code, message, next) = (hide(body.code), hide(body.message), body.next.map(hide));
-                JoinError::Refused { url, code, message, next }
-            }
+            "name_taken" | "name_revoked" | "name_reserved" | "name_invalid" => JoinError::NameRefused { message },
+            _ => JoinError::Refused { url, code, message, next },
         };
     }
     match error.certificate() {
