@@ -19,6 +19,7 @@ use orangery_wire::messages::RefusalCode;
 use ring::digest::{Context, SHA256};
 
 pub use below::{At, Directory, Walk, file_mode};
+use below::{PRIVATE, PUBLIC};
 use sync::Syncers;
 
 use crate::errors::disk_code;
@@ -78,16 +79,15 @@ impl UnpackError {
 /// `tree` must come from a valid manifest. Modes are 0444 for files, 0555 for executable ones, 0755 for directories,
 /// whatever the umask. On success everything is durable, `name` itself included.
 pub fn unpack(pack: File, tree: &Tree, releases: &Directory, name: &str) -> Result<(), UnpackError> {
-    let release = releases.make(name).map_err(|e| UnpackError::disk("making", name, e))?;
-    let root = release.make(TREE).map_err(|e| UnpackError::disk("making", TREE, e))?;
+    let release = releases.make(name, PRIVATE).map_err(|e| UnpackError::disk("making", name, e))?;
+    let root = release.make(TREE, PUBLIC).map_err(|e| UnpackError::disk("making", TREE, e))?;
     let mut contents = Contents::open(pack, tree).map_err(|e| pack_error("", &e))?;
     Syncers::run(|syncers| write_files(&mut contents, tree, &root, syncers))?;
     contents.finish()?;
     make_links(tree, &root)?;
-    open_up(tree, &root)?;
-    for (directory, path) in [(&root, TREE), (&release, name)] {
-        directory.open_up().map_err(|e| UnpackError::disk("syncing", path, e))?;
-    }
+    Syncers::run(|syncers| sync_directories(tree, &root, syncers))?;
+    root.sync().map_err(|e| UnpackError::disk("syncing", TREE, e))?;
+    release.open_up().map_err(|e| UnpackError::disk("syncing", name, e))?;
     releases.sync().map_err(|e| UnpackError::disk("syncing", "releases", e))
 }
 
@@ -100,7 +100,7 @@ fn write_files(contents: &mut Contents, tree: &Tree, root: &Directory, syncers: 
         let in_parent = walk.parent(path).map_err(|e| UnpackError::disk("opening the directory of", path, e))?;
         let made = |e| UnpackError::disk("making", path, e);
         match entry {
-            Entry::Directory { .. } => drop(in_parent.directory.make(in_parent.name).map_err(made)?),
+            Entry::Directory { .. } => drop(in_parent.directory.make(in_parent.name, PUBLIC).map_err(made)?),
             Entry::File { digest, size_bytes, executable, .. } => {
                 let mut file = in_parent.directory.create(in_parent.name, *executable).map_err(made)?;
                 contents.copy(&mut file, path, *size_bytes, digest, &mut buffer)?;
@@ -124,13 +124,14 @@ fn make_links(tree: &Tree, root: &Directory) -> Result<(), UnpackError> {
     Ok(())
 }
 
-/// Gives every directory of the tree its final mode and syncs it.
-fn open_up(tree: &Tree, root: &Directory) -> Result<(), UnpackError> {
+/// Makes the names in every directory of the tree durable.
+fn sync_directories(tree: &Tree, root: &Directory, syncers: &Syncers) -> Result<(), UnpackError> {
     let mut walk = Walk::new(root);
     for entry in &tree.entries {
         if let Entry::Directory { path } = entry {
             let opened = walk.parent(path).and_then(|at| at.directory.enter(at.name));
-            opened.and_then(|directory| directory.open_up()).map_err(|e| UnpackError::disk("syncing", path, e))?;
+            let directory = opened.map_err(|e| UnpackError::disk("opening", path, e))?;
+            syncers.sync(directory.into_file(), path)?;
         }
     }
     Ok(())

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, Mode, OFlags, fchmod, fsync, mkdirat, open, openat, readlinkat, symlinkat};
 
-/// Only the agent, while something is being made.
-const PRIVATE: Mode = Mode::RWXU;
+/// Only the agent may enter.
+pub(super) const PRIVATE: Mode = Mode::RWXU;
+/// Everybody may enter, only the agent may change it: 0755.
+pub(super) const PUBLIC: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP).union(Mode::ROTH).union(Mode::XOTH);
 
 /// A directory, wherever it is by now.
 #[derive(Debug)]
@@ -58,10 +60,13 @@ impl Directory {
         Ok(count)
     }
 
-    /// A new directory in this one. Nobody else may enter it before [`Self::open_up`].
-    pub(super) fn make(&self, name: &str) -> io::Result<Self> {
+    /// A new directory in this one, with exactly these permission bits.
+    pub(super) fn make(&self, name: &str, mode: Mode) -> io::Result<Self> {
         mkdirat(&self.0, one(name)?, PRIVATE)?;
-        self.enter(name)
+        let inside = self.enter(name)?;
+        // The process's umask would take bits away.
+        fchmod(&inside.0, mode)?;
+        Ok(inside)
     }
 
     /// A new file in this one. The mode holds for whoever opens it later.
@@ -77,15 +82,20 @@ impl Directory {
         Ok(symlinkat(target, &self.0, one(name)?)?)
     }
 
-    /// Lets everybody in, now that it is complete, and makes that and its names durable.
+    /// Lets everybody in, and makes that and its names durable.
     pub(super) fn open_up(&self) -> io::Result<()> {
-        fchmod(&self.0, Mode::from_bits_retain(0o755))?;
+        fchmod(&self.0, PUBLIC)?;
         self.sync()
     }
 
     /// Makes its names durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(fsync(&self.0)?)
+    }
+
+    /// The descriptor, to be synced by somebody else.
+    pub(super) fn into_file(self) -> File {
+        self.0.into()
     }
 }
 

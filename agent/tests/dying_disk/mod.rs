@@ -7,29 +7,33 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use orangery_agent::disk::{Disk, RealDisk, Stat};
 
 #[derive(Debug)]
 pub struct DyingDisk {
     calls_left: AtomicU32,
+    dead: AtomicBool,
 }
 
 impl DyingDisk {
     /// A disk on which so many changing calls succeed.
     pub fn after(calls: u32) -> Self {
-        Self { calls_left: AtomicU32::new(calls) }
+        Self { calls_left: AtomicU32::new(calls), dead: AtomicBool::new(false) }
     }
 
-    /// Whether it died meanwhile.
+    /// Whether a call has failed.
     pub fn is_dead(&self) -> bool {
-        self.calls_left.load(Ordering::SeqCst) == 0
+        self.dead.load(Ordering::SeqCst)
     }
 
     fn spend(&self) -> io::Result<&'static RealDisk> {
         let spent = self.calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        spent.map(|_| &RealDisk).map_err(|_| io::Error::other("the disk is dead"))
+        spent.map(|_| &RealDisk).map_err(|_| {
+            self.dead.store(true, Ordering::SeqCst);
+            io::Error::other("the disk is dead")
+        })
     }
 }
 

@@ -1,0 +1,230 @@
+//! Trusted metadata on the disk: written before it is used, and never fooled by what happened to its files.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
+mod dying_disk;
+mod origin;
+mod owner;
+mod refreshing;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dying_disk::DyingDisk;
+use orangery_agent::trusted::Trusted;
+use orangery_trust::repository::{KeyHolders, Online, Published};
+use orangery_wire::messages::RefusalCode;
+use origin::Trick;
+use owner::{Owner, key, now};
+use refreshing::{World, report};
+
+#[tokio::test]
+async fn a_refresh_that_is_dropped_half_way_does_not_confuse_the_next() {
+    let world = World::new().await;
+    let mut trusted = world.load();
+    world.origin.play([Trick::Honest, Trick::Honest, Trick::Silence]);
+    let mut refresh = Box::pin(trusted.refresh(&world.http, now()));
+    while world.origin.seen().len() < 3 {
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut refresh).await.is_err());
+    }
+    drop(refresh);
+    assert!(world.file("timestamp.json").exists());
+    trusted.refresh(&world.http, now()).await.unwrap();
+    assert_eq!(trusted.report(now()), report(1, 1));
+}
+
+/// A node that has seen three states of the repository, and what the first of them served.
+async fn seasoned() -> (World, Published, Vec<u8>) {
+    let mut world = World::new().await;
+    let old = (world.owner.published.clone().unwrap(), world.owner.targets.clone().unwrap());
+    for version in 1..=3 {
+        assert_eq!(world.refresh().await, Ok(report(1, version)));
+        if version < 3 {
+            world.owner.renew(&world.origin);
+        }
+    }
+    (world, old.0, old.1)
+}
+
+#[tokio::test]
+async fn an_old_state_is_refused_whatever_happened_to_any_one_file() {
+    let (mut world, old, old_targets) = seasoned().await;
+    let files: Vec<String> = names(world.directory.path());
+    assert_eq!(files.len(), 10, "{files:?}");
+    let pristine = tempfile::tempdir().unwrap();
+    copy(world.directory.path(), pristine.path());
+    let damage: [fn(&Path); 4] = [
+        |file| fs::write(file, "").unwrap(),
+        |file| fs::remove_file(file).unwrap(),
+        |file| {
+            let len = fs::metadata(file).unwrap().len();
+            fs::write(file, vec![0; usize::try_from(len).unwrap()]).unwrap();
+        },
+        |file| {
+            let mut bytes = fs::read(file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(file, bytes).unwrap();
+        },
+    ];
+    for file in &files {
+        for (how, damage) in damage.iter().enumerate() {
+            copy(pristine.path(), world.directory.path());
+            damage(&world.file(file));
+            // What the old state served, as if nothing had happened since.
+            world.origin.put("/metadata/timestamp.json", old.timestamp.clone());
+            world.origin.put("/metadata/1.snapshot.json", old.snapshot.clone());
+            world.origin.put("/metadata/1.targets.json", old_targets.clone());
+            let text = world.is_refused(RefusalCode::Unverified).await;
+            assert!(text.contains("older"), "{file}, {how}: {text}");
+            assert!(world.load().report(now()).targets >= 2, "{file}, {how}");
+            // The damage does not keep the node from going on.
+            world.owner.serve(&world.origin);
+            assert_eq!(world.refresh().await, Ok(report(1, 3)), "{file}, {how}");
+        }
+    }
+    copy(pristine.path(), world.directory.path());
+    world.owner.renew(&world.origin);
+    assert_eq!(world.refresh().await, Ok(report(1, 4)));
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn copy(from: &Path, to: &Path) {
+    for name in names(to) {
+        fs::remove_file(to.join(name)).unwrap();
+    }
+    for name in names(from) {
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_state_whose_floor_cannot_be_read_either_is_not_taken_for_the_first_use() {
+    let (world, ..) = seasoned().await;
+    for name in names(world.directory.path()).iter().filter(|name| !name.contains("root")) {
+        fs::write(world.file(name), "damaged").unwrap();
+    }
+    let text = world.is_refused(RefusalCode::Unverified).await;
+    assert!(text.contains("floor"), "{text}");
+    for name in names(world.directory.path()).iter().filter(|name| name.contains("floor")) {
+        fs::remove_file(world.file(name)).unwrap();
+    }
+    world.is_refused(RefusalCode::Unverified).await;
+}
+
+#[tokio::test]
+async fn a_floor_that_is_lost_is_made_anew_from_files_that_are_whole() {
+    let (world, ..) = seasoned().await;
+    for name in ["floor.json", "floor.json.previous"] {
+        fs::remove_file(world.file(name)).unwrap();
+    }
+    assert_eq!(world.refresh().await, Ok(report(1, 3)));
+    assert!(world.file("floor.json").exists());
+}
+
+#[tokio::test]
+async fn a_new_root_is_kept_even_if_nothing_after_it_can_be_had() {
+    let mut world = World::new().await;
+    assert_eq!(world.refresh().await, Ok(report(1, 1)));
+    let new = Online { snapshot: key(), timestamp: key() };
+    world.owner.change_root(|root| root.timestamp = KeyHolders::any_of([new.timestamp.public()]));
+    // The thief of the old online keys lets the root through but serves the old rest.
+    world.owner.serve(&world.origin);
+    world.is_refused(RefusalCode::Unverified).await;
+    assert_eq!(world.load().report(now()).root, 2);
+    for name in ["timestamp.json", "timestamp.json.previous", "snapshot.json", "snapshot.json.previous"] {
+        assert!(!world.file(name).exists(), "{name} was signed by a key that was taken back");
+    }
+    // And cannot make the node go back to the old root, not even if both its files are lost.
+    world.origin.remove("/metadata/2.root.json");
+    world.is_refused(RefusalCode::Unverified).await;
+    fs::remove_file(world.file("2.root.json")).unwrap();
+    fs::write(world.file("root.json"), "damaged").unwrap();
+    assert_eq!(world.load().report(now()).root, 1);
+    let text = world.is_refused(RefusalCode::Unverified).await;
+    assert!(text.contains("root"), "{text}");
+}
+
+#[tokio::test]
+async fn versions_that_a_thief_pushed_forward_do_not_outlive_his_keys() {
+    let mut world = World::new().await;
+    for _ in 0..5 {
+        world.owner.publish_at(now());
+    }
+    world.owner.serve(&world.origin);
+    assert_eq!(world.refresh().await, Ok(report(1, 1)));
+    let new = Online { snapshot: key(), timestamp: key() };
+    world.owner.change_root(|root| {
+        root.timestamp = KeyHolders::any_of([new.timestamp.public()]);
+        root.snapshot = KeyHolders::any_of([new.snapshot.public()]);
+    });
+    (world.owner.online, world.owner.published) = (new, None);
+    world.owner.publish_at(now());
+    world.owner.serve(&world.origin);
+    assert_eq!(world.refresh().await, Ok(report(2, 1)));
+    // Nor is there a copy that would bring them back.
+    fs::write(world.file("floor.json"), "damaged").unwrap();
+    assert_eq!(world.refresh().await, Ok(report(2, 1)));
+}
+
+#[tokio::test]
+async fn a_disk_without_room_refuses_and_changes_nothing() {
+    let mut world = World::new().await;
+    assert_eq!(world.refresh().await, Ok(report(1, 1)));
+    world.owner.renew(&world.origin);
+    // Where the new file would be written, something is in the way.
+    fs::create_dir(world.file(".timestamp.json.new")).unwrap();
+    world.is_refused(RefusalCode::DiskFailed).await;
+    assert_eq!(world.load().report(now()), report(1, 1));
+    fs::remove_dir(world.file(".timestamp.json.new")).unwrap();
+    assert_eq!(world.refresh().await, Ok(report(1, 2)));
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_at_any_write_of_a_refresh_goes_on_where_it_was() {
+    let deaths = killed_at_every_write(Owner::sign_targets).await;
+    assert!(deaths > 15, "{deaths}");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_while_keys_are_taken_back_goes_on_where_it_was() {
+    let deaths = killed_at_every_write(|owner| {
+        let new = Online { snapshot: key(), timestamp: key() };
+        owner.change_root(|root| {
+            root.timestamp = KeyHolders::any_of([new.timestamp.public()]);
+            root.snapshot = KeyHolders::any_of([new.snapshot.public()]);
+        });
+        (owner.online, owner.published) = (new, None);
+    })
+    .await;
+    assert!(deaths > 30, "{deaths}");
+}
+
+/// Lets the agent die at each write in turn of the refresh that follows `change`. Returns how many there are.
+async fn killed_at_every_write(change: impl Fn(&mut Owner)) -> u32 {
+    for calls in 0.. {
+        let mut world = World::new().await;
+        assert_eq!(world.refresh().await, Ok(report(1, 1)));
+        change(&mut world.owner);
+        world.owner.renew(&world.origin);
+        let disk = Arc::new(DyingDisk::after(calls));
+        let mut trusted = Trusted::load(disk.clone(), world.directory.path().to_owned(), world.clock.clone());
+        let outcome = trusted.refresh(&world.http, now()).await;
+        assert_eq!(outcome.is_err(), disk.is_dead(), "{outcome:?}");
+        let after = world.refresh().await.unwrap();
+        assert_eq!(after.root, world.owner.roots.len() as u64, "killed at call {calls}");
+        assert!(after.targets >= 2 && !after.stale, "killed at call {calls}");
+        if !disk.is_dead() {
+            return calls;
+        }
+    }
+    unreachable!("a refresh ends")
+}
