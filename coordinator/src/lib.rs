@@ -19,3 +19,6 @@ pub mod output;
 pub mod owner;
 pub mod https;
 pub mod api;
+pub mod serve;
+pub mod cli;
+pub mod demo;
