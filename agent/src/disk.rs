@@ -152,6 +152,8 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: u32) -> io::Res
 /// The first half of [`replace`]: the new bytes lie beside the old ones, durable but without effect.
 pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let new = beside(path);
+    // A cut may have left it there as a second name of the very file that is to be replaced.
+    gone(disk.remove_file(&new))?;
     let written = disk.write_new(&new, bytes, mode).and_then(|()| disk.sync_file(&new));
     // A full disk is the likeliest cause: what was written is given back.
     written.inspect_err(|_| drop(disk.remove_file(&new)))
@@ -287,3 +289,8 @@ impl Disk for RealDisk {
         Ok(Some(Stat { kind, size_bytes: found.len(), mode: found.permissions().mode() & 0o7777 }))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod model;
+#[cfg(test)]
+mod tests;

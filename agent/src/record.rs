@@ -330,3 +330,6 @@ fn is_whole(bytes: &[u8]) -> bool {
     let Some(rest) = after.strip_prefix(SUM_END.as_bytes()) else { return false };
     digest(rest).to_string().as_bytes() == sum
 }
+
+#[cfg(test)]
+mod tests;

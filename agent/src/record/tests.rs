@@ -1,0 +1,309 @@
+use orangery_wire::messages::{Refusal, RefusalCode};
+
+use super::*;
+use crate::deployment::Trial;
+use crate::disk::RealDisk;
+use crate::disk::model::ModelDisk;
+
+fn layout() -> Layout {
+    Layout::new("/var/lib/orangery")
+}
+
+fn app() -> AppName {
+    "web".parse().unwrap()
+}
+
+fn release(n: u8) -> ReleaseId {
+    ReleaseId(Digest([n; 32]))
+}
+
+/// States that an app goes through, one after the other.
+fn state(n: u8) -> AppState {
+    let trial = Trial { release: release(n), generation: n.into(), tries_left: 1 };
+    let record = Record {
+        generation: n.into(),
+        desired: Some(release(n)),
+        current: Some(release(n - 1)),
+        refused: Some(Refusal { release: release(n + 1), code: RefusalCode::Unhealthy, reason: "500".into() }),
+        phase: Phase::Probing(trial),
+    };
+    AppState { record, previous: Some(release(0)), ..AppState::default() }
+}
+
+fn save(disk: &dyn Disk, state: &AppState) {
+    save_app(disk, &layout(), &app(), state).unwrap();
+}
+
+fn load(disk: &dyn Disk) -> LoadedApp {
+    load_app(disk, &layout(), &app())
+}
+
+/// A disk on which these states were saved, one after the other, all durable.
+fn with(states: impl IntoIterator<Item = u8>) -> ModelDisk {
+    let disk = ModelDisk::default();
+    states.into_iter().for_each(|n| save(&disk, &state(n)));
+    disk.settled()
+}
+
+/// The states that are found after cuts, each of which must be one of `allowed`.
+#[track_caller]
+fn assert_only(cuts: &[ModelDisk], allowed: &[AppState]) {
+    for cut in cuts {
+        let found = load(cut);
+        assert!(allowed.contains(&found.state), "{found:?}");
+    }
+}
+
+#[test]
+fn a_saved_state_is_the_old_or_the_new_one_at_every_cut_and_the_new_one_when_it_is_saved() {
+    for saved_before in 0..=3 {
+        let disk = with(1..=saved_before);
+        let old = if saved_before == 0 { AppState::default() } else { state(saved_before) };
+        let new = state(saved_before + 1);
+        save(&disk, &new);
+        let cuts = disk.cuts();
+        assert!(cuts.len() >= 10, "{} states", cuts.len());
+        assert_only(&cuts, &[old, new.clone()]);
+        assert_only(&disk.cuts_now(), &[new]);
+    }
+}
+
+#[test]
+fn a_save_after_a_cut_is_as_safe_as_any() {
+    let disk = with(1..=2);
+    save(&disk, &state(3));
+    for cut in disk.cuts() {
+        let old = load(&cut).state;
+        save(&cut, &state(4));
+        assert_only(&cut.cuts(), &[old, state(4)]);
+        assert_only(&cut.cuts_now(), &[state(4)]);
+    }
+}
+
+#[test]
+fn a_save_that_fails_at_any_call_leaves_the_old_or_the_new_state() {
+    let calls = {
+        let disk = with(1..=2);
+        save(&disk, &state(3));
+        disk.count()
+    };
+    for n in 0..calls {
+        let disk = with(1..=2).failing_at(n);
+        let failed = save_app(&disk, &layout(), &app(), &state(3));
+        let last = n + 1 == calls;
+        assert!(failed.is_err(), "call {n}");
+        let allowed = if last { vec![state(2), state(3)] } else { vec![state(2)] };
+        assert!(allowed.contains(&load(&disk).state), "call {n}");
+        assert_only(&disk.cuts(), &[state(2), state(3)]);
+        save(&disk, &state(3));
+        assert_only(&disk.cuts_now(), &[state(3)]);
+    }
+}
+
+#[test]
+fn without_any_one_of_its_syncs_a_save_would_not_be_safe() {
+    let syncs = {
+        let disk = with(1..=2);
+        save(&disk, &state(3));
+        disk.syncs()
+    };
+    assert_eq!(syncs, 2, "a save costs the flash two syncs");
+    for n in 0..syncs {
+        let disk = with(1..=2).leaving_out_sync(n);
+        save(&disk, &state(3));
+        let unsafe_cut = disk.cuts_now().iter().any(|cut| load(cut).state != state(3));
+        assert!(unsafe_cut, "sync {n}");
+    }
+}
+
+/// Every way to damage a file that its checksum must see.
+fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut damages = vec![Vec::new(), vec![0; bytes.len()], bytes[..bytes.len() / 2].to_vec(), [bytes, b"}"].concat()];
+    for n in 0..bytes.len() {
+        let mut flipped = bytes.to_vec();
+        flipped[n] ^= 1;
+        damages.push(flipped);
+    }
+    damages
+}
+
+#[test]
+fn whatever_happens_to_the_record_its_previous_copy_is_used_and_survives_the_next_save() {
+    let disk = with(1..=2);
+    let path = layout().record(&app());
+    let whole = disk.read(&path, RECORD_BYTES_MAX).unwrap();
+    for damaged in damages(&whole) {
+        let disk = with(1..=2);
+        disk::replace(&disk, &path, &damaged, 0o644).unwrap();
+        let disk = disk.settled();
+        let found = load(&disk);
+        assert_eq!((found.state, found.source), (state(1), Source::Previous));
+        assert!(found.trouble.is_some());
+        save(&disk, &state(3));
+        assert_only(&disk.cuts(), &[state(1), state(3)]);
+        assert_only(&disk.cuts_now(), &[state(3)]);
+    }
+}
+
+#[test]
+fn a_format_that_is_not_known_is_not_guessed_at() {
+    let disk = with(1..=2);
+    let path = layout().record(&app());
+    let future = AppState { format: FORMAT + 1, ..state(3) };
+    disk::replace(&disk, &path, &encode(&future).unwrap(), 0o644).unwrap();
+    let found = load(&disk);
+    assert_eq!((found.state, found.source), (state(1), Source::Previous));
+    assert_eq!(found.trouble.as_deref(), Some("its format is 2, and this version knows 1"));
+}
+
+#[test]
+fn a_state_of_a_newer_agent_of_the_same_format_is_read() {
+    let mut json = serde_json::to_value(state(1)).unwrap();
+    json["of_the_future"] = true.into();
+    let disk = ModelDisk::default();
+    make_app(&disk);
+    disk::replace(&disk, &layout().record(&app()), &encode(&json).unwrap(), 0o644).unwrap();
+    assert_eq!(load(&disk).state, state(1));
+}
+
+fn make_app(disk: &dyn Disk) {
+    disk::make_dir(disk, &layout().app(&app()), 0o755).unwrap();
+}
+
+#[test]
+fn the_record_can_be_read_by_a_person() {
+    let disk = with(1..=1);
+    let text = String::from_utf8(disk.read(&layout().record(&app()), RECORD_BYTES_MAX).unwrap()).unwrap();
+    assert!(text.starts_with("{\n  \"sha256\": \"") && text.contains("\n  \"format\": 1,\n"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["record"]["phase"]["probing"]["tries_left"], 1);
+}
+
+/// Puts a sealed release on the disk and returns its id.
+fn put_sealed(disk: &dyn Disk) -> ReleaseId {
+    let manifest = r#"{"format":1,"app":"web","version":"1.2.3","run":{"exec":["/bin/true"]},"platforms":{"linux/arm64":
+        {"size_bytes":0,"pack":{"digest":"DIGEST","size_bytes":0,"encoding":"none"},"entries":[{"directory":{"path":"a"}}]}}}"#;
+    let manifest = manifest.replace("DIGEST", &"0".repeat(64));
+    let release = ReleaseId(digest(manifest.as_bytes()));
+    disk::make_dir(disk, &layout().release(&app(), &release), 0o755).unwrap();
+    disk::replace(disk, &layout().seal(&app(), &release), manifest.as_bytes(), 0o644).unwrap();
+    release
+}
+
+#[test]
+fn without_any_record_the_link_tells_what_is_proven_if_it_leads_to_a_sealed_release() {
+    let disk = ModelDisk::default();
+    let sealed = put_sealed(&disk);
+    assert_eq!(load(&disk), LoadedApp { state: AppState::default(), source: Source::Absent, trouble: None });
+    set_current(&disk, &layout(), &app(), Some(&sealed)).unwrap();
+    let found = load(&disk);
+    assert_eq!(found.source, Source::Link);
+    let record = Record { desired: Some(sealed), current: Some(sealed), ..Record::default() };
+    assert_eq!(found.state.record, record);
+    assert_eq!(found.state.versions[&sealed].to_string(), "1.2.3");
+
+    set_current(&disk, &layout(), &app(), Some(&release(9))).unwrap();
+    assert_eq!(load(&disk).source, Source::Absent, "a release without its seal does not exist");
+}
+
+#[test]
+fn the_link_is_moved_without_a_moment_in_which_it_leads_nowhere() {
+    let disk = with(1..=1);
+    let linked = |disk: &ModelDisk| current_link(disk, &layout(), &app());
+    let point =
+        |disk: &ModelDisk, n: Option<u8>| set_current(disk, &layout(), &app(), n.map(release).as_ref()).unwrap();
+    point(&disk, Some(1));
+    assert!(disk.cuts_now().iter().all(|cut| linked(cut) == Some(release(1))));
+
+    let disk = disk.settled();
+    point(&disk, Some(2));
+    assert!(disk.cuts().iter().all(|cut| [Some(release(1)), Some(release(2))].contains(&linked(cut))));
+    assert!(disk.cuts_now().iter().all(|cut| linked(cut) == Some(release(2))));
+
+    let disk = disk.settled();
+    point(&disk, None);
+    point(&disk, None);
+    assert!(disk.cuts().iter().all(|cut| [Some(release(2)), None].contains(&linked(cut))));
+    assert!(disk.cuts_now().iter().all(|cut| linked(cut).is_none()));
+}
+
+#[test]
+fn a_link_that_was_moved_but_never_synced_is_synced_by_the_next_who_wants_it_there() {
+    let disk = with(1..=1);
+    // As an agent leaves it that dies right before its last call.
+    disk.symlink(&link_target(&release(1)), &layout().current(&app())).unwrap();
+    assert!(disk.cuts_now().iter().any(|cut| current_link(cut, &layout(), &app()).is_none()));
+    set_current(&disk, &layout(), &app(), Some(&release(1))).unwrap();
+    assert!(disk.cuts_now().iter().all(|cut| current_link(cut, &layout(), &app()) == Some(release(1))));
+}
+
+#[test]
+fn at_a_commit_the_link_is_never_ahead_of_the_record() {
+    let disk = with(1..=1);
+    set_current(&disk, &layout(), &app(), Some(&release(0))).unwrap();
+    let disk = disk.settled();
+    let committed = Record { current: Some(release(1)), phase: Phase::Settled, ..state(1).record };
+    save(&disk, &AppState { record: committed, ..state(1) });
+    set_current(&disk, &layout(), &app(), Some(&release(1))).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    for cut in disk.cuts() {
+        let ahead = current_link(&cut, &layout(), &app()) == Some(release(1));
+        let recorded = load(&cut).state.record.current == Some(release(1));
+        assert!(recorded || !ahead);
+        found.insert((recorded, ahead));
+    }
+    assert_eq!(found.len(), 3, "neither, the record alone, both");
+}
+
+#[test]
+fn what_the_node_knows_of_itself_is_as_safe() {
+    let node = |n: u64| NodeState { generation: n, time_floor: 1_000 + n, starts: n, ..NodeState::default() };
+    let disk = ModelDisk::default();
+    assert_eq!(load_node(&disk, &layout()), NodeState::default());
+    save_node(&disk, &layout(), &node(1)).unwrap();
+    save_node(&disk, &layout(), &node(2)).unwrap();
+    let disk = disk.settled();
+    save_node(&disk, &layout(), &node(3)).unwrap();
+    assert!(disk.cuts().iter().all(|cut| [node(2), node(3)].contains(&load_node(cut, &layout()))));
+    assert!(disk.cuts_now().iter().all(|cut| load_node(cut, &layout()) == node(3)));
+
+    disk::replace(&disk, &layout().node_state(), b"torn", 0o644).unwrap();
+    let recovered = NodeState { starts: 3, ..node(2) };
+    assert_eq!(load_node(&disk, &layout()), recovered, "the start that may have been lost is counted");
+}
+
+#[test]
+fn an_app_remembers_what_was_current_before_unless_that_lost_its_trust() {
+    let at = |current, refused: Option<u8>| Record {
+        current,
+        refused: refused.map(|n| Refusal { release: release(n), code: RefusalCode::RolledBack, reason: String::new() }),
+        ..Record::default()
+    };
+    let after =
+        |record: Record, before: Record| AppState { record, ..AppState::default() }.with_previous(&before).previous;
+    let (one, two) = (Some(release(1)), Some(release(2)));
+    assert_eq!(after(at(two, None), at(one, None)), one);
+    assert_eq!(after(at(one, Some(2)), at(two, None)), None);
+    assert_eq!(after(at(one, None), at(None, None)), None);
+    assert_eq!(after(at(None, None), at(one, None)), one, "a stopped app can be started again");
+}
+
+#[test]
+fn versions_are_kept_for_what_is_named_and_no_longer() {
+    let mut state = state(1);
+    state.versions = (0..9).map(|n| (release(n), format!("1.0.{n}").parse().unwrap())).collect();
+    let kept: Vec<ReleaseId> = state.clone().with_previous(&state.record).versions.into_keys().collect();
+    assert_eq!(kept, [release(0), release(1), release(2)]);
+}
+
+#[test]
+fn apps_are_the_directories_with_a_valid_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    assert_eq!(apps(&RealDisk, &layout), []);
+    for name in ["web", "Not-A-Name", "db", ".hidden"] {
+        std::fs::create_dir_all(layout.apps().join(name)).unwrap();
+    }
+    let names: Vec<String> = apps(&RealDisk, &layout).iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["db", "web"]);
+}
