@@ -100,7 +100,7 @@ async fn a_full_link_refuses_at_once_and_only_the_coordinators_word_makes_room()
     assert_eq!(taken, 4);
 
     drop(peer);
-    node.down().await;
+    assert_eq!(node.down().await, "the broker closed the connection");
     assert!(!node.link.event(1, b"event".to_vec()), "without a connection there is no room");
 }
 

@@ -1,5 +1,7 @@
 //! Connects, polls one connection until it ends, and connects again.
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,6 +239,7 @@ impl From<ConnectionError> for Ended {
             ConnectionError::MqttState(StateError::ConnectionAborted) => Self::Closed,
             other => match alert(&other) {
                 Some(alert) if is_about_certificate(alert) => Self::Certificate(alert),
+                _ if is_cut(&other) => Self::Closed,
                 _ => Self::Network(Box::new(other)),
             },
         }
@@ -245,11 +248,7 @@ impl From<ConnectionError> for Ended {
 
 /// The library repeats each cause in the error above it; the last one says it all.
 fn innermost(error: &ConnectionError) -> String {
-    let mut last: &dyn std::error::Error = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// MQTT 3.1.1 section 3.2.2.3.
@@ -268,18 +267,24 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
 /// The alert by which the other side ended TLS, if it did. In TLS 1.3 a server judges the client's certificate after the
 /// client thinks the handshake done, so it may come with the first read (RFC 8446 section 4.4.2.4).
 fn alert(error: &ConnectionError) -> Option<rustls::AlertDescription> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let tls = match error.downcast_ref::<std::io::Error>() {
-            Some(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(rustls::Error::AlertReceived(alert)) = tls {
-            return Some(*alert);
-        }
-        next = error.source();
-    }
-    None
+    let tls = |error: &(dyn Error + 'static)| match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref()?.downcast_ref::<rustls::Error>().cloned(),
+        None => error.downcast_ref::<rustls::Error>().cloned(),
+    };
+    causes(error)
+        .find_map(tls)
+        .and_then(|error| if let rustls::Error::AlertReceived(it) = error { Some(it) } else { None })
+}
+
+/// Whether the other side is gone without a word of TLS: a restart, a cut line.
+fn is_cut(error: &ConnectionError) -> bool {
+    let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    causes(error).filter_map(<dyn Error>::downcast_ref).any(|error: &io::Error| gone.contains(&error.kind()))
+}
+
+/// The error and its causes, outermost first.
+fn causes(error: &ConnectionError) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source())
 }
 
 /// RFC 8446 section 6.2. A certificate of an authority of the same name but another key is a failed signature.
