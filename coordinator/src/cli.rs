@@ -33,7 +33,7 @@ pub use follow::{Ending, Follow, FollowError, How};
 pub use init::{InitArgs, Made, MqttChoice, free_port, init};
 pub use node::{Invited, invite};
 pub use release::sign_bundle;
-pub use say::sentence;
+pub use say::{is_news, sentence};
 
 use crate::home::Home;
 use crate::output;

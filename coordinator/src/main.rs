@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `orangery`: the coordinator and the operator's commands.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orangery::cli::run()
+}

@@ -215,7 +215,7 @@ pub struct EventsArgs {
     #[arg(long)]
     pub node: Option<NodeId>,
     /// How many of the past
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub limit: u32,
     /// Print JSON, an event on each line
     #[arg(long)]

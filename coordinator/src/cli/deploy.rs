@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Outcome;
 use super::args::DeployArgs;
 use super::follow::{Ending, Follow, How};
-use super::say::sentence;
+use super::say::{is_news, sentence};
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Tone, Word};
@@ -34,6 +34,9 @@ pub async fn run(home: &Home, args: DeployArgs) -> anyhow::Result<Outcome> {
         .until_settled(&applied, args.timeout, |event| {
             if args.json {
                 return output::json_line(&json!({ "event": event }));
+            }
+            if !is_news(&event.event) {
+                return Ok(());
             }
             output::line(format!("{:<12} {}", event.event.node, sentence(&event.event)))
         })

@@ -193,9 +193,14 @@ fn write_certificates(home: &Home, host: &str, now: UnixTime) -> anyhow::Result<
     let ca = Ca::create(now)?;
     ca.save(&file("ca.key"), &file("ca.pem"))?;
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    for (stem, issued) in [("server", ca.issue_server(&[name], now)?), ("link", ca.issue_link(now)?)] {
-        write_secret(&file(&format!("{stem}.key")), &issued.key_pem)?;
-        write_file(&file(&format!("{stem}.pem")), issued.certificate.pem.as_bytes(), 0o644)?;
+    let (server, link) = (ca.issue_server(&[name], now)?, ca.issue_link(now)?);
+    // The server shows the CA's certificate along with its own: a board that joins knows no more of it than its digest.
+    let chain = format!("{}{}", server.certificate.pem, ca.certificate_pem());
+    for (stem, key, certificate) in
+        [("server", &server.key_pem, &chain), ("link", &link.key_pem, &link.certificate.pem)]
+    {
+        write_secret(&file(&format!("{stem}.key")), key)?;
+        write_file(&file(&format!("{stem}.pem")), certificate.as_bytes(), 0o644)?;
     }
     Ok(())
 }

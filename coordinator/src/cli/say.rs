@@ -1,8 +1,13 @@
 //! Events as sentences.
 
-use orangery_wire::messages::{Event, ReleaseRef, What};
+use orangery_wire::messages::{Event, Phase, ReleaseRef, What};
 
 use crate::output::clean;
+
+/// Whether the event tells a person anything that the one before it did not: every deployment settles.
+pub fn is_news(event: &Event) -> bool {
+    !matches!(event.what, What::PhaseChanged { phase: Phase::Settled, .. })
+}
 
 /// What happened, in a few words, without the node and the app.
 pub fn sentence(event: &Event) -> String {

@@ -127,7 +127,7 @@ impl Demo {
         for (node, answers) in &answers {
             let foreign = answers.keys().flatten().find(|answered| *answered != version && *answered != before);
             ensure!(foreign.is_none(), "on {node} answered {foreign:?}");
-            self.screen.say(format!("  {node:<7} meanwhile {}", watch::in_words(answers)))?;
+            self.screen.say(format!("  {node:<7} meanwhile answered: {}", watch::in_words(answers)))?;
         }
         self.screen.say(format!("Every node has refused it, and {before} serves as before."))?;
         Ok(())

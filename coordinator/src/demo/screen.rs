@@ -8,7 +8,7 @@ use orangery_wire::messages::What;
 use orangery_wire::rest::{EventView, Status};
 use tokio::task::AbortHandle;
 
-use crate::cli::{fleet_table, sentence};
+use crate::cli::{fleet_table, is_news, sentence};
 use crate::client::Client;
 use crate::output::{self, Live};
 
@@ -42,7 +42,8 @@ impl Screen {
 
     /// A line for an event. On a terminal the table shows the phases as they come, so that only endings are written down.
     pub fn event(&self, view: &EventView) -> io::Result<()> {
-        if !self.live.is_plain() && matches!(view.event.what, What::PhaseChanged { .. }) {
+        let is_in_table = !self.live.is_plain() && matches!(view.event.what, What::PhaseChanged { .. });
+        if is_in_table || !is_news(&view.event) {
             return Ok(());
         }
         self.say(format!("  {:<7} {}", view.event.node, sentence(&view.event)))

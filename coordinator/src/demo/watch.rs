@@ -28,9 +28,10 @@ pub async fn ask_all(ports: &[(NodeId, u16)], answers: &mut BTreeMap<NodeId, Ans
 
 /// The answers of one node in words.
 pub fn in_words(answers: &Answers) -> String {
-    let words = answers.iter().map(|(version, count)| match version {
-        Some(version) => format!("{version} answered {count} times"),
-        None => format!("nobody {count} times"),
+    let times = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+    let words = answers.iter().map(|(version, count)| {
+        let who = version.as_deref().unwrap_or("nobody");
+        format!("{who} {}", times(*count))
     });
-    words.collect::<Vec<_>>().join(", ")
+    words.rev().collect::<Vec<_>>().join(", ")
 }
