@@ -116,7 +116,7 @@ pub struct Link(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    polling: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the handle and the polling task share.
@@ -145,8 +145,8 @@ impl Link {
         let outbound = Mutex::new(Outbound::new(&settings.node, &settings.boot_id));
         let shared = Arc::new(Shared { settings, outbound, tell });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(connection::keep(Arc::clone(&shared), stopped));
-        Self(Arc::new(Handle { shared, stop, task: Mutex::new(Some(task)) }))
+        let polling = tokio::spawn(connection::keep(Arc::clone(&shared), stopped));
+        Self(Arc::new(Handle { shared, stop, polling: Mutex::new(Some(polling)) }))
     }
 
     /// The proof to have published, retained. Only the latest counts; it is sent again on each connection.
@@ -181,12 +181,12 @@ impl Link {
     pub async fn stop(&self) {
         self.0.shared.outbound().farewell();
         self.0.stop.send_replace(true);
-        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut task) = task else { return };
-        if tokio::time::timeout(STOP_MAX, &mut task).await.is_err() {
-            task.abort();
+        let polling = self.0.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut polling) = polling else { return };
+        if tokio::time::timeout(STOP_MAX, &mut polling).await.is_err() {
+            polling.abort();
             // Wait until the abort has dropped the connection.
-            let _ = task.await;
+            let _ = polling.await;
         }
     }
 
@@ -202,8 +202,8 @@ impl Link {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
+        if let Some(polling) = self.polling.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            polling.abort();
         }
     }
 }
