@@ -119,19 +119,22 @@ fn without_any_one_of_its_syncs_a_save_would_not_be_safe() {
 /// Every way to damage a file that its checksum must see.
 fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut damages = vec![Vec::new(), vec![0; bytes.len()], bytes[..bytes.len() / 2].to_vec(), [bytes, b"}"].concat()];
-    for n in 0..bytes.len() {
-        let mut flipped = bytes.to_vec();
-        flipped[n] ^= 1;
-        damages.push(flipped);
+    for n in SUM_BEGIN.len()..bytes.len() {
+        damages.push(flipped(bytes, n));
     }
     damages
 }
 
+fn flipped(bytes: &[u8], n: usize) -> Vec<u8> {
+    let mut flipped = bytes.to_vec();
+    flipped[n] ^= 1;
+    flipped
+}
+
 #[test]
 fn whatever_happens_to_the_record_its_previous_copy_is_used_and_survives_the_next_save() {
-    let disk = with(1..=2);
     let path = layout().record(&app());
-    let whole = disk.read(&path, RECORD_BYTES_MAX).unwrap();
+    let whole = with(1..=2).read(&path, RECORD_BYTES_MAX).unwrap();
     for damaged in damages(&whole) {
         let disk = with(1..=2);
         disk::replace(&disk, &path, &damaged, 0o644).unwrap();
@@ -143,6 +146,34 @@ fn whatever_happens_to_the_record_its_previous_copy_is_used_and_survives_the_nex
         assert_only(&disk.cuts(), &[state(1), state(3)]);
         assert_only(&disk.cuts_now(), &[state(3)]);
     }
+}
+
+#[test]
+fn damage_to_the_checksums_own_name_never_changes_what_is_read() {
+    let path = layout().record(&app());
+    let whole = with(1..=2).read(&path, RECORD_BYTES_MAX).unwrap();
+    for n in 0..SUM_BEGIN.len() {
+        let disk = with(1..=2);
+        disk::replace(&disk, &path, &flipped(&whole, n), 0o644).unwrap();
+        let found = load(&disk);
+        let expected = if found.source == Source::Primary { state(2) } else { state(1) };
+        assert_eq!(found.state, expected, "byte {n}");
+    }
+}
+
+#[test]
+fn a_record_that_a_person_repaired_is_read_without_its_checksum() {
+    let disk = with(1..=2);
+    let path = layout().record(&app());
+    let text = String::from_utf8(disk.read(&path, RECORD_BYTES_MAX).unwrap()).unwrap();
+    let (_, after) = text.split_once(SUM_END).unwrap();
+    let repaired = format!("{{\n{after}").replace("\"tries_left\": 1", "\"tries_left\": 2");
+    disk::replace(&disk, &path, repaired.as_bytes(), 0o644).unwrap();
+    let found = load(&disk);
+    assert_eq!(found.source, Source::Primary);
+    assert!(matches!(found.state.record.phase, Phase::Probing(Trial { tries_left: 2, .. })));
+    disk::replace(&disk, &path, repaired[..repaired.len() - 3].as_bytes(), 0o644).unwrap();
+    assert_eq!(load(&disk).source, Source::Previous, "what is not JSON is no repair");
 }
 
 #[test]
