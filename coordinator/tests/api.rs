@@ -1,0 +1,576 @@
+//! The API over real HTTPS on loopback: who may ask for what, releases in, deployments out, files with ranges, events as
+//! they come.
+
+mod fixture;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fixture::{
+    Denied, Fixture, Http, TOKEN, app, app_report, csr, denied, event, eventually, manifest, node, online, reference,
+    reported, tls,
+};
+use orangery::api::{audience::Audience, openapi, routes};
+use orangery::ca::{Ca, NODE_DAYS};
+use orangery::sha256::digest;
+use orangery_wire::messages::{Acked, Desired, Health, Refusal, RefusalCode};
+use orangery_wire::rest::{
+    DeployRequest, EventView, InviteRequest, JoinRequest, JoinResponse, NodeView, Plan, PublishRequest, ReleaseView,
+    RenewRequest, RenewResponse, Status, Why,
+};
+use orangery_wire::topics::Channel;
+use orangery_wire::{AppName, Manifest};
+use rcgen::KeyPair;
+use reqwest::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+fn code<T>(answer: Result<T, Denied>) -> (u16, String) {
+    let denied = answer.err().expect("it should have been denied");
+    assert!(!denied.body.message.is_empty());
+    (denied.status, denied.body.code)
+}
+
+fn denied_with(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+fn deploy(version: &str, to: &str) -> DeployRequest {
+    DeployRequest { app: app(), version: Some(version.parse().unwrap()), to: to.into(), plan: None }
+}
+
+/// A path that the route takes, though what it names may not be there.
+fn filled(path: &str) -> String {
+    let digest = "a".repeat(64);
+    path.replace("{node}", "garage")
+        .replace("{app}", "greeter")
+        .replace("{version}", "1.0.0")
+        .replace("{digest}", &digest)
+        .replace("{file}", "timestamp.json")
+}
+
+/// What a route answers to somebody: whether it let them in, and if not, why.
+async fn verdict(http: &Http, method: &Method, path: &str) -> Result<(), (u16, String)> {
+    let response = http.request(method.clone(), path).send().await.unwrap();
+    let status = response.status().as_u16();
+    if *method == Method::HEAD {
+        return if matches!(status, 401 | 403) { Err((status, String::new())) } else { Ok(()) };
+    }
+    if path.ends_with("/stream") && response.status().is_success() {
+        return Ok(());
+    }
+    if matches!(status, 401 | 403) {
+        let denied = denied(response).await;
+        // A join without a known secret is denied by the route itself, not at its door.
+        if denied.body.code == "token_unknown" { Ok(()) } else { Err((status, denied.body.code)) }
+    } else {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn every_route_lets_in_its_audience_and_nobody_else() {
+    let fixture = Fixture::start().await;
+    let (garage, _, _) = fixture.join("garage").await;
+    let (revoked, _, _) = fixture.join("stolen").await;
+    fixture.operator().post::<()>("/v1/nodes/stolen/revoke", &()).await.unwrap();
+    let link = fixture.ca.issue_link(fixture.clock.now()).unwrap();
+    let link =
+        Http::over(tls(fixture.ca.certificate_pem(), Some((&link.certificate.pem, &link.key_pem))), &fixture.url, None);
+    let guess = Http::over(tls(fixture.ca.certificate_pem(), None), &fixture.url, Some("a-guess"));
+    let empty = Http::over(tls(fixture.ca.certificate_pem(), None), &fixture.url, Some(""));
+    let unauthenticated = || Err(denied_with(401, "unauthenticated"));
+    let all = routes();
+    assert!(all.len() >= 22, "{} routes", all.len());
+    for route in &all {
+        let path = filled(route.path);
+        let open = route.audience == Audience::Anyone;
+        let for_nodes = matches!(route.audience, Audience::NodeOrOperator | Audience::NodeEvenExpired);
+        let expect = async |who: &str, http: &Http, expected: Result<(), (u16, String)>| {
+            let mut expected = expected;
+            if let (&Method::HEAD, Err((_, code))) = (&route.method, &mut expected) {
+                code.clear();
+            }
+            assert_eq!(verdict(http, &route.method, &path).await, expected, "{who}: {} {path}", route.method);
+        };
+        let stranger = if open { Ok(()) } else { unauthenticated() };
+        expect("a stranger", &fixture.stranger(), stranger.clone()).await;
+        expect("the link's certificate", &link, stranger).await;
+        expect("a wrong token", &guess, Err(denied_with(401, "token_wrong"))).await;
+        expect("an empty token", &empty, Err(denied_with(401, "token_wrong"))).await;
+        let as_node = if open || for_nodes { Ok(()) } else { Err(denied_with(403, "forbidden")) };
+        expect("a node", &garage, as_node).await;
+        expect("a revoked node", &revoked, Err(denied_with(403, "revoked"))).await;
+        let as_operator = match route.audience {
+            Audience::NodeEvenExpired => Err(denied_with(403, "forbidden")),
+            _ => Ok(()),
+        };
+        // Revoking garage would change what the next route answers to it.
+        if !route.path.ends_with("/revoke") {
+            expect("the operator", &fixture.operator(), as_operator).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_opens_nothing_but_its_own_renewal() {
+    let fixture = Fixture::start().await;
+    let key = KeyPair::generate().unwrap();
+    let long_ago = fixture.clock.now() - (NODE_DAYS + 1) * 86_400;
+    let expired = fixture.ca.issue_node(&node("garage"), &csr(&key), long_ago).unwrap();
+    assert!(expired.not_after < fixture.clock.now());
+    let http = fixture.with_certificate(&expired.pem, &key);
+    for route in routes().iter().filter(|route| route.audience == Audience::NodeOrOperator) {
+        let denied = verdict(&http, &route.method, &filled(route.path)).await;
+        assert_eq!(denied, Err(denied_with(403, "certificate_expired")), "{}", route.path);
+    }
+    let renewed: RenewResponse = http.post("/v1/renew", &RenewRequest { csr_pem: csr(&key) }).await.unwrap();
+    let http = fixture.with_certificate(&renewed.certificate_pem, &key);
+    assert_eq!(code(http.get::<()>("/metadata/timestamp.json").await), denied_with(404, "not_found"));
+    fixture.operator().post::<()>("/v1/nodes/garage/revoke", &()).await.unwrap();
+    let old = fixture.with_certificate(&expired.pem, &key);
+    let refused = old.post::<RenewResponse>("/v1/renew", &RenewRequest { csr_pem: csr(&key) }).await;
+    assert_eq!(code(refused), denied_with(403, "revoked"));
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_ca_or_for_another_use_does_not_get_through_tls() {
+    let fixture = Fixture::start().await;
+    let key = KeyPair::generate().unwrap();
+    let now = fixture.clock.now();
+    let foreign = Ca::create(now).unwrap().issue_node(&node("garage"), &csr(&key), now).unwrap();
+    let server = fixture.ca.issue_server(&["127.0.0.1".into()], now).unwrap();
+    for (certificate, key) in [(foreign.pem, key.serialize_pem()), (server.certificate.pem, server.key_pem)] {
+        let http = Http::over(tls(fixture.ca.certificate_pem(), Some((&certificate, &key))), &fixture.url, Some(TOKEN));
+        assert!(http.request(Method::GET, "/healthz").send().await.is_err());
+    }
+    // And a server of another CA is not believed by clients.
+    let other = Ca::create(now).unwrap();
+    let http = Http::over(tls(other.certificate_pem(), None), &fixture.url, None);
+    assert!(http.request(Method::GET, "/healthz").send().await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_not_a_route_is_answered_in_the_same_form() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    assert_eq!(code(operator.get::<()>("/v1/nothing").await), denied_with(404, "not_found"));
+    assert_eq!(code(operator.post::<()>("/v1/status", &()).await), denied_with(405, "method_not_allowed"));
+    assert_eq!(code(operator.get::<()>("/v1/nodes/..%2F..%2Fetc").await), denied_with(404, "unknown_node"));
+    assert_eq!(code(operator.post::<()>("/v1/invites", &"no").await), denied_with(400, "body_invalid"));
+    let large = "x".repeat(100_000);
+    assert_eq!(code(operator.post::<()>("/v1/invites", &large).await), denied_with(413, "body_too_large"));
+    assert_eq!(code(operator.get::<()>("/v1/events?after=x").await), denied_with(422, "invalid_query"));
+    assert_eq!(code(operator.get::<()>("/v1/events?before=1").await), denied_with(422, "invalid_query"));
+    assert_eq!(code(operator.get::<()>("/v1/events?after=1&newest=1").await), denied_with(422, "invalid_query"));
+    let response = operator.request(Method::GET, "/v1/status").send().await.unwrap();
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+}
+
+#[test]
+fn the_openapi_document_in_docs_is_the_one_that_the_code_makes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+    let text = openapi::text();
+    if std::env::var_os("ORANGERY_WRITE_OPENAPI").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "docs/openapi.json is out of date; write it with ORANGERY_WRITE_OPENAPI=1 cargo test -p orangery --test api openapi"
+    );
+}
+
+#[test]
+fn the_openapi_document_has_every_route_with_its_audience_and_no_other() {
+    let document: serde_json::Value = serde_json::from_str(&openapi::text()).unwrap();
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let schemes = operation["security"].as_array().cloned().unwrap_or_default();
+            let schemes: Vec<_> = schemes.iter().flat_map(|s| s.as_object().unwrap().keys().cloned()).collect();
+            described.insert((method.to_uppercase(), path.clone(), schemes.join(",")));
+        }
+    }
+    let exists = routes().into_iter().map(|route| {
+        let schemes = match route.audience {
+            Audience::Anyone => "",
+            Audience::Operator => "operator",
+            Audience::NodeEvenExpired => "node",
+            Audience::NodeOrOperator => "node,operator",
+        };
+        (route.method.to_string(), route.path.to_owned(), schemes.to_owned())
+    });
+    assert_eq!(described, exists.collect());
+}
+
+#[tokio::test]
+async fn of_a_hundred_boards_that_join_at_once_with_one_token_exactly_one_gets_a_certificate() {
+    let fixture = Fixture::start().await;
+    let invite = fixture.invite(Some("garage"), 1).await;
+    let stranger = fixture.stranger();
+    let joins = (0..100).map(|_| {
+        let request = JoinRequest {
+            secret: invite.secret.clone(),
+            name: Some("any".into()),
+            csr_pem: csr(&KeyPair::generate().unwrap()),
+        };
+        let stranger = stranger.clone();
+        async move { stranger.post::<JoinResponse>("/v1/join", &request).await }
+    });
+    let joined = futures_util::future::join_all(joins).await;
+    let (good, bad): (Vec<_>, Vec<_>) = joined.into_iter().partition(Result::is_ok);
+    assert_eq!(good.len(), 1);
+    assert!(bad.into_iter().all(|bad| code(bad) == denied_with(403, "token_used")));
+}
+
+#[tokio::test]
+async fn a_join_gives_what_a_board_needs_and_guessing_is_slowed_down() {
+    let fixture = Fixture::start().await;
+    let invite = fixture.invite(Some("garage"), 1).await;
+    assert_eq!((&invite.url, invite.ca), (&fixture.url, fixture.ca.fingerprint()));
+    assert_eq!(invite.secret.len(), 43, "32 bytes in base64url");
+    let (http, _, joined) = fixture.join("attic").await;
+    assert_eq!((joined.node.as_str(), joined.mqtt.as_str()), ("attic", "127.0.0.1:8883"));
+    assert_eq!(joined.root.as_bytes(), fixture.owner.lock().unwrap().root);
+    assert_eq!(
+        http.request(Method::GET, "/metadata/1.root.json").send().await.unwrap().text().await.unwrap(),
+        joined.root
+    );
+
+    let stranger = fixture.stranger();
+    let key = KeyPair::generate().unwrap();
+    let guess = |secret: &str, csr_pem: String| JoinRequest { secret: secret.into(), name: Some("x".into()), csr_pem };
+    for broken in ["", "junk", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"] {
+        let refused = stranger.post::<()>("/v1/join", &guess("guess", broken.into())).await;
+        assert_eq!(code(refused), denied_with(422, "request_invalid"));
+    }
+    for _ in 0..20 {
+        let refused = stranger.post::<()>("/v1/join", &guess("guess", csr(&key))).await;
+        assert_eq!(code(refused), denied_with(403, "token_unknown"));
+    }
+    let refused = stranger.post::<()>("/v1/join", &guess("guess", csr(&key))).await;
+    assert_eq!(code(refused), denied_with(429, "too_many_failures"));
+    fixture.clock.advance(60);
+    let request = JoinRequest { secret: invite.secret, name: None, csr_pem: csr(&key) };
+    let _: JoinResponse = stranger.post("/v1/join", &request).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_artifact_is_uploaded_once_found_and_read_in_ranges() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    let (garage, _, _) = fixture.join("garage").await;
+    let content: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let name = digest(&content);
+    let size = async || {
+        let response = operator.request(Method::HEAD, &format!("/v1/blobs/{name}")).send().await.unwrap();
+        let length = response.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        (response.status().as_u16(), length)
+    };
+    assert_eq!(size().await.0, 404);
+    operator.put_blob(&content).await.unwrap();
+    operator.put_blob(&content).await.unwrap();
+    assert_eq!(size().await, (200, Some("200000".into())));
+
+    let path = format!("/blobs/{name}");
+    let etag = format!("\"{name}\"");
+    let get = async |headers: &[(&str, &str)]| {
+        let request = headers.iter().fold(garage.request(Method::GET, &path), |r, (k, v)| r.header(*k, *v));
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        (status, headers, response.bytes().await.unwrap())
+    };
+    let (status, headers, body) = get(&[]).await;
+    assert_eq!((status, &body[..], headers["etag"].to_str().unwrap()), (200, &content[..], etag.as_str()));
+    let (status, headers, body) = get(&[("range", "bytes=150000-"), ("if-range", &etag)]).await;
+    assert_eq!((status, &body[..]), (206, &content[150_000..]));
+    assert_eq!(headers["content-range"], "bytes 150000-199999/200000");
+    let (status, _, body) = get(&[("range", "bytes=1-3")]).await;
+    assert_eq!((status, &body[..]), (206, &content[1..4]));
+    let (status, _, body) = get(&[("range", "bytes=1-3"), ("if-range", "\"another\"")]).await;
+    assert_eq!((status, body.len()), (200, 200_000), "what is there is not what was begun");
+    let (status, headers, _) = get(&[("range", "bytes=200000-")]).await;
+    assert_eq!((status, headers["content-range"].to_str().unwrap()), (416, "bytes */200000"));
+    let (status, _, body) = get(&[("if-none-match", &etag)]).await;
+    assert_eq!((status, body.len()), (304, 0));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_wrong_too_long_or_misnamed_is_refused_and_leaves_nothing() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    let right = digest(b"right");
+    assert_eq!(code(operator.put_blob_as(&right, b"wrong").await), denied_with(422, "blob_wrong_digest"));
+    let large = vec![0; (1 << 20) + 1];
+    assert_eq!(code(operator.put_blob(&large).await), denied_with(413, "blob_too_large"));
+    let misnamed = operator.request(Method::PUT, "/v1/blobs/ABC").body("x").send().await.unwrap();
+    assert_eq!(denied(misnamed).await.body.code, "invalid_name");
+    assert_eq!(std::fs::read_dir(fixture.directory.path().join("blobs")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_release_is_published_with_everything_that_nodes_need() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    let (garage, _, _) = fixture.join("garage").await;
+    let manifest = fixture.publish("1.0.0").await;
+    fixture.publish("1.10.0").await;
+    fixture.publish("1.9.0").await;
+    let listed: Vec<ReleaseView> = operator.get("/v1/releases").await.unwrap();
+    let versions: Vec<_> = listed.iter().map(|release| release.version.to_string()).collect();
+    assert_eq!(versions, ["1.10.0", "1.9.0", "1.0.0"]);
+    let shown: ReleaseView = operator.get("/v1/releases/greeter/1.0.0").await.unwrap();
+    assert_eq!((shown.id, shown.notes.as_deref()), (reference(&manifest).id, Some("notes of 1.0.0")));
+    assert_eq!(code(operator.get::<()>("/v1/releases/greeter/2.0.0").await), denied_with(404, "unknown_version"));
+    assert_eq!(code(operator.get::<()>("/v1/releases/greeter/2").await), denied_with(422, "invalid_name"));
+
+    let file = format!("/targets/greeter/1.0.0/{}.manifest.json", shown.id);
+    let served = garage.request(Method::GET, &file).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(served, manifest.to_bytes());
+    let timestamp: serde_json::Value = garage.get("/metadata/timestamp.json").await.unwrap();
+    assert_eq!(timestamp["signed"]["meta"]["snapshot.json"]["version"], 3);
+    for file in ["/metadata/..%2fsnapshot.key", "/metadata/timestamp.key", "/targets/greeter/1.0.0/x.manifest.json"] {
+        assert_eq!(code(garage.get::<()>(file).await), denied_with(404, "not_found"), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_publication_that_does_not_hold_together_is_refused_with_its_code() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    let text = |manifest: &Manifest| String::from_utf8(manifest.to_bytes()).unwrap();
+    let publish = async |manifest: String, targets: String| {
+        operator.post::<ReleaseView>("/v1/releases", &PublishRequest { manifest, targets }).await
+    };
+    let now = fixture.clock.now();
+    let sign = |manifest: &Manifest| fixture.owner.lock().unwrap().sign(manifest, now);
+    let (one, two) = (manifest("1.0.0", b"one"), manifest("1.1.0", b"two"));
+    let targets_one = sign(&one);
+
+    assert_eq!(code(publish("{}".into(), targets_one.clone()).await), denied_with(422, "invalid_manifest"));
+    assert_eq!(code(publish(text(&one), targets_one.clone()).await), denied_with(422, "blob_missing"));
+    operator.put_blob(b"one").await.unwrap();
+    operator.put_blob(b"two").await.unwrap();
+    let mut longer = one.clone();
+    let tree = longer.platforms.get_mut("linux/amd64").unwrap();
+    tree.pack.size_bytes += 1;
+    assert_eq!(code(publish(text(&longer), targets_one.clone()).await), denied_with(422, "blob_wrong_size"));
+    assert_eq!(code(publish(text(&two), targets_one.clone()).await), denied_with(422, "release_unsigned"));
+    let mut tampered = one.clone();
+    tampered.notes = Some("other".into());
+    assert_eq!(code(publish(text(&tampered), targets_one.clone()).await), denied_with(422, "wrong_manifest"));
+    let forged = targets_one.replace("1.0.0", "1.1.0");
+    assert_eq!(code(publish(text(&two), forged).await), denied_with(422, "targets_unsigned"));
+    assert_eq!(code(publish(text(&one), "{}".into()).await), denied_with(422, "targets_unreadable"));
+
+    publish(text(&one), targets_one.clone()).await.unwrap();
+    let again = publish(text(&one), targets_one.clone()).await.unwrap();
+    assert_eq!(again.id, reference(&one).id, "the same again is no error");
+    assert_eq!(code(publish(text(&tampered), targets_one.clone()).await), denied_with(409, "version_taken"));
+    let targets_two = sign(&two);
+    publish(text(&two), targets_two.clone()).await.unwrap();
+    assert_eq!(code(publish(text(&one), targets_one).await), denied_with(422, "targets_old"));
+    fixture.clock.advance(400 * 86_400);
+    assert_eq!(code(publish(text(&two), targets_two).await), denied_with(422, "targets_expired"));
+}
+
+#[tokio::test]
+async fn a_deployment_is_planned_applied_and_explained() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    fixture.join("garage").await;
+    let garage = node("garage");
+    let release = reference(&fixture.publish("1.0.0").await);
+    fixture.engine.hear(orangery::link::LinkEvent::Up).await.unwrap();
+    fixture.say(&garage, Channel::Online, online(true)).await;
+    fixture.report(&reported(&garage, 1, vec![])).await;
+    let health = Health { memory_bytes: 7, ..Health::default() };
+    fixture.say(&garage, Channel::Health, serde_json::to_vec(&health).unwrap()).await;
+
+    let plan: Plan = operator.post("/v1/deployments/plan", &deploy("1.0.0", "all")).await.unwrap();
+    assert!(plan.steps[0].changes && plan.steps[0].online && plan.steps[0].generation == 0);
+    let apply = DeployRequest { plan: Some(plan.mark), ..deploy("1.0.0", "all") };
+    let applied: Plan = operator.post("/v1/deployments", &apply).await.unwrap();
+    assert_eq!(applied.steps[0].generation, 1);
+    assert_eq!(code(operator.post::<Plan>("/v1/deployments", &apply).await), denied_with(409, "plan_changed"));
+    let desired: Desired = fixture.record.value(&garage, Channel::Desired).unwrap();
+    assert_eq!(desired.apps[0].release.as_ref(), Some(&release));
+
+    let why: Why = operator.get("/v1/nodes/garage/why").await.unwrap();
+    assert_eq!(why.lines[0].code, "not_taken_in");
+    let refusal = Refusal { release: release.id, code: RefusalCode::NoSpace, reason: "9 bytes are missing".into() };
+    let mut app_report = app_report(1, Some(&release), None);
+    app_report.refusal = Some(refusal);
+    fixture.report(&reported(&garage, 2, vec![app_report])).await;
+    let why = eventually("it is explained", async || {
+        let why: Why = operator.get("/v1/nodes/garage/why").await.unwrap();
+        (why.lines[0].code == "no_space").then_some(why)
+    });
+    assert!(why.await.lines[0].text.contains("9 bytes are missing"));
+
+    let status: Status = operator.get("/v1/status").await.unwrap();
+    assert!(status.broker_connected && status.nodes.len() == 1);
+    let shown: NodeView = operator.get("/v1/nodes/garage").await.unwrap();
+    assert!(shown.online && shown.health.as_ref().is_some_and(|health| health.memory_bytes == 7));
+    assert_eq!(shown.desired[0].version.as_ref().unwrap().to_string(), "1.0.0");
+    assert_eq!(status.nodes[0], shown);
+    assert_eq!(operator.get::<Vec<NodeView>>("/v1/nodes").await.unwrap(), status.nodes);
+}
+
+#[tokio::test]
+async fn a_deployment_of_what_is_not_there_is_refused_with_what_there_is() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator();
+    assert_eq!(
+        code(operator.post::<Plan>("/v1/deployments/plan", &deploy("1.0.0", "all")).await),
+        denied_with(404, "unknown_app")
+    );
+    fixture.publish("1.0.0").await;
+    assert_eq!(
+        code(operator.post::<Plan>("/v1/deployments", &deploy("1.0.0", "all")).await),
+        denied_with(422, "no_nodes")
+    );
+    fixture.join("garage").await;
+    for path in ["/v1/deployments/plan", "/v1/deployments"] {
+        let denied = async |request: &DeployRequest| operator.post::<Plan>(path, request).await.unwrap_err();
+        let unknown = denied(&deploy("1.0.0", "garag")).await;
+        assert_eq!((unknown.status, unknown.body.code.as_str()), (404, "unknown_node"));
+        assert!(unknown.body.message.contains("did you mean garage?") && unknown.body.next.is_some());
+        assert_eq!(denied(&deploy("1.0.0", "site=moon")).await.body.code, "unknown_label");
+        assert_eq!(denied(&deploy("1.0.0", "a b")).await.body.code, "invalid_selector");
+        let version = denied(&deploy("2.0.0", "garage")).await;
+        assert!(version.body.message.contains("published are 1.0.0"), "{}", version.body.message);
+        let other: AppName = "greter".parse().unwrap();
+        let app = denied(&DeployRequest { app: other, ..deploy("1.0.0", "garage") }).await;
+        assert!(app.body.message.contains("did you mean greeter?"), "{}", app.body.message);
+    }
+    let not_semver = serde_json::json!({"app": "greeter", "version": "one", "to": "all"});
+    assert_eq!(code(operator.post::<Plan>("/v1/deployments", &not_semver).await), denied_with(400, "body_invalid"));
+}
+
+#[tokio::test]
+async fn events_are_listed_by_id_node_or_the_newest_first_few() {
+    let fixture = Fixture::start().await;
+    for (name, count) in [("garage", 3), ("attic", 2)] {
+        for sequence in 1..=count {
+            let told = serde_json::to_vec(&event(&node(name), 7, sequence)).unwrap();
+            fixture.say(&node(name), Channel::Event, told).await;
+        }
+    }
+    let operator = fixture.operator();
+    let ids = async |query: &str| -> Vec<u64> {
+        let events: Vec<EventView> = operator.get(&format!("/v1/events{query}")).await.unwrap();
+        events.iter().map(|event| event.id).collect()
+    };
+    eventually("all are stored", async || (ids("").await.len() == 5).then_some(())).await;
+    assert_eq!(ids("?after=3").await, [4, 5]);
+    assert_eq!(ids("?limit=2").await, [1, 2]);
+    assert_eq!(ids("?newest=2").await, [4, 5]);
+    assert_eq!(ids("?newest=2&node=garage").await, [2, 3]);
+    assert_eq!(ids("?node=attic").await, [4, 5]);
+    assert!(ids("?after=9000000000").await.is_empty());
+}
+
+/// Reads an event stream until `count` ids have come.
+async fn read_ids(response: &mut reqwest::Response, count: usize) -> Vec<u64> {
+    let mut text = String::new();
+    loop {
+        let ids: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+        if ids.len() >= count && text.ends_with("\n\n") {
+            return ids;
+        }
+        let piece = tokio::time::timeout(Duration::from_secs(20), response.chunk()).await.unwrap();
+        text.push_str(std::str::from_utf8(&piece.unwrap().expect("the stream ended")).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_begins_where_the_reader_left_off_follows_and_ends_when_the_coordinator_stops() {
+    let fixture = Fixture::start().await;
+    let (garage, attic) = (node("garage"), node("attic"));
+    let tell = async |node: &orangery_wire::NodeId, sequence| {
+        fixture.say(node, Channel::Event, serde_json::to_vec(&event(node, 7, sequence)).unwrap()).await;
+    };
+    for sequence in 1..=450 {
+        tell(&garage, sequence).await;
+    }
+    eventually("all are acknowledged", async || {
+        (fixture.record.value(&garage, Channel::Acked) == Some(Acked { epoch: 7, sequence: 450 })).then_some(())
+    })
+    .await;
+    let open = async |header: Option<&str>, query: &str| {
+        let request = fixture.operator().request(Method::GET, &format!("/v1/events/stream{query}"));
+        let request = header.iter().fold(request, |request, id| request.header("last-event-id", *id));
+        request.send().await.unwrap()
+    };
+    let mut from_start = open(Some("0"), "").await;
+    assert_eq!(from_start.headers()["content-type"], "text/event-stream");
+    assert_eq!(read_ids(&mut from_start, 450).await, (1..=450).collect::<Vec<_>>());
+    let mut resumed = open(Some("447"), "").await;
+    assert_eq!(read_ids(&mut resumed, 3).await, [448, 449, 450]);
+    let mut from_now = open(None, "").await;
+    let mut of_attic = open(None, "?after=10&node=attic").await;
+    for sequence in 451..=452 {
+        tell(&garage, sequence).await;
+        tell(&attic, sequence - 450).await;
+    }
+    assert_eq!(read_ids(&mut from_now, 4).await, [451, 452, 453, 454]);
+    assert_eq!(read_ids(&mut resumed, 4).await, [451, 452, 453, 454]);
+    assert_eq!(read_ids(&mut of_attic, 2).await, [452, 454]);
+    assert_eq!(code_of(open(Some("x"), "").await).await, "invalid_query");
+
+    fixture.stopping.send_replace(true);
+    while let Ok(Some(_)) = resumed.chunk().await {}
+    drop((from_start, from_now, of_attic));
+    eventually("the listener has ended", async || fixture.serving.is_finished().then_some(())).await;
+    assert!(fixture.stranger().request(Method::GET, "/healthz").send().await.is_err());
+}
+
+async fn code_of(response: reqwest::Response) -> String {
+    denied(response).await.body.code
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_keep_others_out() {
+    let fixture = Fixture::start().await;
+    let address = fixture.url.strip_prefix("https://").unwrap();
+    let mut silent = Vec::new();
+    for n in 0..300 {
+        let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+        if n % 3 == 0 {
+            // The beginning of a TLS record, and then nothing.
+            connection.write_all(&[0x16, 3, 1, 2]).await.unwrap();
+        }
+        silent.push(connection);
+    }
+    let operator = fixture.operator();
+    let polls = (0..100).map(|_| operator.request(Method::GET, "/v1/status").send());
+    for answer in futures_util::future::join_all(polls).await {
+        assert!(answer.unwrap().status().is_success());
+    }
+    // One address does not get all places: of a thousand, half.
+    for _ in 0..300 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let mut last = silent.pop().unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(10), last.read(&mut [0; 1])).await.unwrap();
+    assert!(matches!(end, Ok(0) | Err(_)), "it is turned away at once");
+}
+
+#[tokio::test]
+async fn an_invite_is_answered_once_and_kept_as_a_hash_alone() {
+    let fixture = Fixture::start().await;
+    let request = InviteRequest { name: None, expires_secs: 60, uses: 1 };
+    let invite: orangery_wire::rest::InviteResponse = fixture.operator().post("/v1/invites", &request).await.unwrap();
+    assert_eq!(invite.expires_at, fixture.clock.now() + 60);
+    let hash = digest(invite.secret.as_bytes()).to_string();
+    let mut found = false;
+    for entry in std::fs::read_dir(fixture.directory.path()).unwrap() {
+        let Ok(bytes) = std::fs::read(entry.unwrap().path()) else { continue };
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(!has(&invite.secret), "the secret is on the disk");
+        found |= has(&hash);
+    }
+    assert!(found, "its hash is not");
+}
