@@ -172,7 +172,7 @@ fn a_record_that_a_person_repaired_is_read_without_its_checksum() {
     let found = load(&disk);
     assert_eq!(found.source, Source::Primary);
     assert!(matches!(found.state.record.phase, Phase::Probing(Trial { tries_left: 2, .. })));
-    disk::replace(&disk, &path, repaired[..repaired.len() - 3].as_bytes(), 0o644).unwrap();
+    disk::replace(&disk, &path, &repaired.as_bytes()[..repaired.len() - 3], 0o644).unwrap();
     assert_eq!(load(&disk).source, Source::Previous, "what is not JSON is no repair");
 }
 

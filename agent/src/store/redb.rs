@@ -147,3 +147,6 @@ impl Store for Redb {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
