@@ -197,8 +197,17 @@ fn a_frozen_repository_is_noticed_and_what_was_trusted_stays() {
     assert_eq!(expired.code(), RefusalCode::Expired);
     assert!(expired.may_pass());
 
-    // Signed anew, all is well.
+    // A new timestamp around the old snapshot does not help, known as the snapshot is.
     repo.now = ONLINE_EXPIRES;
+    repo.forge("timestamp.json", Role::Timestamp, |signed| {
+        signed["version"] = 3.into();
+        signed["expires"] = "2027-06-01T00:00:00Z".into();
+    });
+    let expired = Refusal::Expired { role: Role::Snapshot, expired_at: ONLINE_EXPIRES, now: ONLINE_EXPIRES };
+    assert_eq!(client.refresh(&repo), Err(expired));
+
+    // Signed anew, all is well.
+    repo.publish();
     repo.publish();
     assert_eq!(client.refresh(&repo), Ok(()));
     assert!(client.set().target(&path("1.0.0"), ONLINE_EXPIRES).is_ok());
