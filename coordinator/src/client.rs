@@ -217,10 +217,11 @@ fn refusal(status: StatusCode, bytes: &[u8], request: &str) -> ClientError {
     ClientError::Refused { status: status.as_u16(), body }
 }
 
-/// Whether a cause is the TLS library's. tokio-rustls hides it in an `io::Error`, which does not name it as its source.
+/// Whether a cause is the TLS library's. On its way it is wrapped in one `io::Error` or two, which do not name it as their
+/// source.
 fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.is::<rustls::Error>() || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+    let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    cause.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
 }
 
 fn sources<'a>(
