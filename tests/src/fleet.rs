@@ -126,7 +126,11 @@ impl Fleet {
 
     /// The greeter as a release, signed and pushed; `health` is what its health path answers.
     pub fn publish(&self, version: &str, health: u16) {
-        self.publish_with(version, &format!("version = {version}\nmessage = hello\nhealth = {health}\n"), GREETER);
+        self.publish_with(
+            version,
+            &format!("version = {version}\nmessage = hello\nhealth_status = {health}\n"),
+            GREETER,
+        );
     }
 
     /// The greeter with a configuration and manifest of one's own.
@@ -203,8 +207,18 @@ impl Fleet {
 
     /// All events of a node that the coordinator has stored, in its order.
     pub fn events(&self, node: &str) -> Vec<EventView> {
-        let text = succeed(&mut self.orangery(&["events", "--node", node, "--limit", "100000", "--json"]));
-        text.lines().map(|line| serde_json::from_str(line).expect("events --json is an EventView a line")).collect()
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = self.client().expect("the client's settings are there");
+        let mut all: Vec<EventView> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |view| view.id);
+            let path = format!("/v1/events?node={node}&after={after}&limit=1000");
+            let page: Vec<EventView> = runtime.block_on(client.get(&path)).expect("the coordinator lists events");
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
     }
 
     /// The codes of a node's stored events.

@@ -28,8 +28,12 @@ impl Mosquitto {
     pub fn start(&self, fleet: &Fleet, port: u16) -> Running {
         let directory = fleet.path().join("mosquitto");
         succeed(fleet.orangery(&["broker", "acl", "mosquitto", "--out"]).arg(&directory));
+        let settings = directory.join("mosquitto.conf");
+        // Started by root it would become another user, who cannot read this directory.
+        let own_user = std::fs::read_to_string(&settings).map(|text| format!("{text}\nuser root\n"));
+        std::fs::write(&settings, own_user.expect("the settings were written")).expect("they can be added to");
         let mut command = Command::new(&self.program);
-        command.arg("-c").arg(directory.join("mosquitto.conf"));
+        command.arg("-c").arg(settings);
         let mut running = Running::start("mosquitto", command, fleet.path().join("mosquitto.log"));
         eventually("Mosquitto accepts", || {
             assert!(running.ended().is_none(), "Mosquitto ended: {}", running.log());

@@ -64,7 +64,8 @@ impl World {
 
     /// A release file that was built, and signed if so wished.
     fn file(&self, version: &str, signed: bool) -> PathBuf {
-        let tree = self.fleet.greeter_tree(version, &format!("version = {version}\nmessage = x\nhealth = 200\n"));
+        let tree =
+            self.fleet.greeter_tree(version, &format!("version = {version}\nmessage = x\nhealth_status = 200\n"));
         let file = self.fleet.path().join(format!("greeter-{version}.orangery"));
         succeed(self.fleet.release("build", "greeter", version, &tree, GREETER).arg("--out").arg(&file));
         if signed {
@@ -212,7 +213,7 @@ fn tampered(world: &World) -> PathBuf {
 }
 
 fn same_version(world: &World) -> String {
-    let tree = world.fleet.greeter_tree("1.0.0-other", "version = 1.0.0\nmessage = other\nhealth = 200\n");
+    let tree = world.fleet.greeter_tree("1.0.0-other", "version = 1.0.0\nmessage = other\nhealth_status = 200\n");
     fail(&mut world.fleet.release("publish", "greeter", "1.0.0", &tree, GREETER))
 }
 
@@ -226,7 +227,7 @@ const ARTIFACTS: &[Row] = &[
 ];
 
 fn other_platform(world: &World) -> String {
-    let tree = world.fleet.greeter_tree("2.3.0", "version = 2.3.0\nmessage = x\nhealth = 200\n");
+    let tree = world.fleet.greeter_tree("2.3.0", "version = 2.3.0\nmessage = x\nhealth_status = 200\n");
     let file = world.fleet.path().join("greeter-2.3.0.toml");
     std::fs::write(&file, GREETER).unwrap();
     let platform = format!("linux/riscv64={}", tree.display());
@@ -238,7 +239,7 @@ fn other_platform(world: &World) -> String {
 
 fn other_label(world: &World) -> String {
     let manifest = format!("{GREETER}\n[constraints.labels]\nsite = \"moon\"\n");
-    world.fleet.publish_with("2.4.0", "version = 2.4.0\nmessage = x\nhealth = 200\n", &manifest);
+    world.fleet.publish_with("2.4.0", "version = 2.4.0\nmessage = x\nhealth_status = 200\n", &manifest);
     world.fleet.deploy("greeter@2.4.0", "all");
     world.refusal("2.4.0")
 }
@@ -318,7 +319,7 @@ fn a_full_disk_refuses_the_release_and_keeps_the_app() {
     fleet.publish("1.0.0", 200);
     fleet.deploy("greeter@1.0.0", "all");
     fleet.settled_on("attic", "1.0.0");
-    let tree = fleet.greeter_tree("1.1.0", "version = 1.1.0\nmessage = x\nhealth = 200\n");
+    let tree = fleet.greeter_tree("1.1.0", "version = 1.1.0\nmessage = x\nhealth_status = 200\n");
     std::fs::write(tree.join("large"), vec![0; 64 << 20]).unwrap();
     fleet.publish_tree("greeter", "1.1.0", &tree, GREETER);
     fleet.deploy("greeter@1.1.0", "all");

@@ -62,7 +62,7 @@ fn a_node_that_lost_power_in_the_middle_of_a_trial_recovers_by_itself() {
     fleet.settled_on("attic", "1.0.0");
 
     let slow = format!("soak_secs = 2\n{GREETER}");
-    fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nhealth = 200\n", &slow);
+    fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nhealth_status = 200\n", &slow);
     fleet.deploy("greeter@1.1.0", "all");
     eventually("1.1.0 is on trial", || (fleet.greeter("attic")?.phase == Phase::Probing).then_some(()));
     node.cut_power();
@@ -113,6 +113,7 @@ fn a_node_runs_its_proven_release_without_any_coordinator() {
 fn the_operator_of_a_node_can_go_back_without_any_network() {
     let mut fleet = Fleet::start();
     let node = fleet.node("attic");
+    eventually("the node is online", || fleet.view("attic")?.online.then_some(()));
     let refused = fail(&mut node.agent(&["rollback", "greeter"]));
     assert!(refused.contains("greeter"), "{refused}");
     for version in ["1.0.0", "1.1.0"] {

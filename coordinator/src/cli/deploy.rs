@@ -25,7 +25,9 @@ pub async fn run(home: &Home, args: DeployArgs) -> anyhow::Result<Outcome> {
     if !args.yes && !is_agreed(&plan)? {
         return Ok(Outcome::Pending);
     }
-    let (mut follow, applied) = Follow::apply(&client, &request, &plan).await.with_context(failed)?;
+    // Whoever looked at the plan gets that plan or none; `--yes` takes it as it has become.
+    let request = DeployRequest { plan: (!args.yes).then_some(plan.mark), ..request };
+    let (mut follow, applied) = Follow::apply(&client, &request).await.with_context(failed)?;
     if args.detach {
         output::note("The nodes are told. `orangery status` shows how far they are.");
         return Ok(Outcome::Done);

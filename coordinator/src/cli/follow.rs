@@ -64,13 +64,13 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Applies a plan that was shown and agreed to. It listens first, so that none of the deployment's events is missed. The
-    /// plan that comes back has the generations that the changes got.
-    pub async fn apply(client: &Client, request: &DeployRequest, shown: &Plan) -> Result<(Self, Plan), ClientError> {
+    /// Applies a request. It listens first, so that none of the deployment's events is missed. With the mark of a plan in it
+    /// the request is refused if that plan no longer holds. The plan that comes back has the generations that the changes
+    /// got.
+    pub async fn apply(client: &Client, request: &DeployRequest) -> Result<(Self, Plan), ClientError> {
         let newest = client.newest_event().await?;
         let follow = Self { client: client.clone(), events: client.events(newest).await? };
-        let request = DeployRequest { plan: Some(shown.mark), ..request.clone() };
-        let applied = client.post("/v1/deployments", &request).await?;
+        let applied = client.post("/v1/deployments", request).await?;
         Ok((follow, applied))
     }
 

@@ -192,7 +192,8 @@ impl Demo {
         let shown: Plan = client.post("/v1/deployments/plan", &request).await?;
         let changes = shown.steps.iter().filter(|step| step.changes).count();
         ensure!(changes == NODES.len(), "the plan should change {} nodes, not {changes}", NODES.len());
-        Ok(Follow::apply(client, &request, &shown).await?)
+        let request = DeployRequest { plan: Some(shown.mark), ..request };
+        Ok(Follow::apply(client, &request).await?)
     }
 
     fn ports(&self) -> Vec<(NodeId, u16)> {

@@ -58,7 +58,7 @@ fn publish(fleet: &Fleet, version: &str, random: &mut Random) -> Outcome {
     let tree = fleet.path().join("trees").join(version);
     std::fs::create_dir_all(&tree)?;
     std::fs::write(tree.join("payload"), payload)?;
-    fleet.publish_with(version, &format!("version = {version}\nmessage = hello\nhealth = 200\n"), GREETER);
+    fleet.publish_with(version, &format!("version = {version}\nmessage = hello\nhealth_status = 200\n"), GREETER);
     Ok(())
 }
 
