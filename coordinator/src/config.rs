@@ -230,31 +230,6 @@ impl Config {
         })
     }
 
-    /// The text of new settings: every address is given, everything else has its default. `host` is a name or an address
-    /// by which nodes reach this machine.
-    pub fn text(host: &str, https_port: u16, mqtt_port: u16) -> String {
-        let host = bracketed(host);
-        format!(
-            "# The coordinator's settings. Paths are relative to this file.\n\
-             state_dir = \"state\"\n\
-             \n\
-             [https]\n\
-             listen = \"0.0.0.0:{https_port}\"\n\
-             # How nodes and operators reach it. Invite tokens carry this address.\n\
-             url = \"https://{host}:{https_port}\"\n\
-             \n\
-             # The embedded broker. For another broker: only url = \"mqtts://HOST:PORT\".\n\
-             [mqtt]\n\
-             listen = \"0.0.0.0:{mqtt_port}\"\n\
-             advertise = \"{host}:{mqtt_port}\"\n\
-             \n\
-             # [limits]\n\
-             # blob_bytes_max = {BLOB_BYTES_MAX}\n\
-             # events_kept_max = {EVENTS_KEPT_MAX}\n\
-             # connections_max = {CONNECTIONS_MAX}\n"
-        )
-    }
-
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.state_dir.join("coordinator.db")
@@ -265,7 +240,7 @@ impl Config {
         self.state_dir.join("blobs")
     }
 
-    /// TUF metadata. `1.root.json` is put there by `orangery init`.
+    /// TUF metadata. `orangery init` puts `1.root.json` there.
     pub fn metadata(&self) -> PathBuf {
         self.state_dir.join("metadata")
     }
@@ -274,11 +249,6 @@ impl Config {
     pub fn targets(&self) -> PathBuf {
         self.state_dir.join("targets")
     }
-}
-
-/// IPv6 addresses need brackets in a URL (RFC 3986 section 3.2.2).
-fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Takes the unknown word and the known ones out of serde's message: "unknown field `a`, expected one of `b`, `c`".

@@ -126,12 +126,6 @@ struct State {
     published: Option<Published>,
 }
 
-/// Puts the owner's first root where [`Repository::open`] looks for it. For `orangery init`.
-pub fn install_root(metadata: &Path, root: &[u8]) -> io::Result<()> {
-    create_directories(metadata)?;
-    replace(&metadata.join("1.root.json"), root, 0o644)
-}
-
 impl Repository {
     /// Reads what is there, checks that the owner's root names the online keys, and completes a publication that a kill cut
     /// short.

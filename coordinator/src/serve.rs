@@ -160,7 +160,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
 }
 
 /// The present time by the system's clock.
-pub fn system_clock() -> Clock {
+fn system_clock() -> Clock {
     Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) as UnixTime)
 }
 

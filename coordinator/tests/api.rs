@@ -1,6 +1,8 @@
 //! The API over real HTTPS on loopback: who may ask for what, releases in, deployments out, files with ranges, events as
 //! they come.
 
+#![allow(clippy::unwrap_used)] // A test stops at the first surprise.
+
 mod fixture;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! The engine over a real database: what it promises about kills, duplicates, retries and broken messages.
 
+#![allow(clippy::unwrap_used)] // A test stops at the first surprise.
+
 mod fixture;
 
 use fixture::{
@@ -267,7 +269,7 @@ async fn a_broken_message_on_any_topic_is_counted_told_and_dropped() {
     let running = Running::start();
     let garage = node("garage");
     for channel in [Channel::Reported, Channel::Health, Channel::Event, Channel::Online] {
-        for broken in [&b"{"[..], b"", b"\xff\x00", b"[]", &[b' '; PACKET_BYTES_MAX + 1]] {
+        for broken in [&b"{"[..], b"", b"\xff\x00", b"[]", &vec![b' '; PACKET_BYTES_MAX + 1]] {
             running.say(&garage, channel, broken).await;
         }
         running.settled().await;
@@ -330,7 +332,7 @@ async fn a_revoked_node_is_cut_off_told_nothing_and_not_heard() {
     running.publish("1.0.0").await;
     running.deploy(Some("1.0.0"), "garage", None).await.unwrap();
     running.engine.revoke(garage.clone()).await.unwrap();
-    assert_eq!(*running.record.cut_off.lock().unwrap(), [garage.clone()]);
+    assert_eq!(running.record.cut_off.lock().unwrap().as_slice(), std::slice::from_ref(&garage));
     assert!(running.engine.live().is_revoked(&garage));
     let last = running.record.published.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last, (garage.clone(), Channel::Desired, vec![]), "its retained message is cleared");
@@ -368,7 +370,7 @@ impl Enrolment {
         let (ca, csr) = (self.ca.clone(), csr(key));
         let joining = Joining {
             secret: digest(secret.as_bytes()),
-            key: digest(&key.public_key_raw()),
+            key: digest(key.public_key_raw()),
             wish: wish.map(str::to_owned),
             issue: Box::new(move |node, now| ca.issue_node(node, &csr, now).map_err(|error| error.to_string())),
         };
@@ -471,7 +473,7 @@ async fn a_certificate_is_renewed_for_a_node_that_is_not_revoked_even_if_the_dat
     let renew = |key: &KeyPair| {
         let (ca, csr) = (enrolment.ca.clone(), csr(key));
         let issue = move |node: &NodeId, now| ca.issue_node(node, &csr, now).map_err(|error| error.to_string());
-        let renewing = Renewing { node: node("garage"), key: digest(&key.public_key_raw()), issue: Box::new(issue) };
+        let renewing = Renewing { node: node("garage"), key: digest(key.public_key_raw()), issue: Box::new(issue) };
         enrolment.running.engine.renew(renewing)
     };
     renew(&key()).await.unwrap();

@@ -14,16 +14,18 @@ const HTTPS: &str = "listen = \"0.0.0.0:8443\"\nurl = \"https://nas.local:8443\"
 const MQTT: &str = "listen = \"0.0.0.0:8883\"\nadvertise = \"nas.local:8883\"";
 
 #[test]
-fn the_text_that_init_writes_is_valid_and_every_comment_in_it_is_too() {
-    let text = Config::text("192.168.1.10", 8443, 8883);
-    let config = parse(&text).unwrap();
-    assert_eq!(config.https.url, "https://192.168.1.10:8443");
+fn paths_are_relative_to_the_file_and_everything_but_the_addresses_has_a_default() {
+    let config = with(HTTPS, MQTT).unwrap();
+    assert_eq!(config.https.url, "https://nas.local:8443");
     assert_eq!(config.state_dir, Path::new("/etc/orangery/state"));
+    assert_eq!(config.database(), Path::new("/etc/orangery/state/coordinator.db"));
     assert_eq!(config.keys.ca_key, Path::new("/etc/orangery/ca.key"));
-    let commented = text.replace("# [limits]", "[limits]").replace("\n# blob", "\nblob").replace("\n# ev", "\nev");
-    let commented = commented.replace("\n# conn", "\nconn");
-    assert_eq!(parse(&commented).unwrap(), config, "the comments show the defaults");
-    assert_eq!(parse(&Config::text("fd00::1", 1, 2)).unwrap().https.url, "https://[fd00::1]:1");
+    assert_eq!(config.limits.blob_bytes_max, BLOB_BYTES_MAX);
+    let absolute = format!("state_dir = \"/srv\"\n[https]\n{HTTPS}\n[mqtt]\n{MQTT}\n[keys]\nca = \"/ca.pem\"\n");
+    let config = parse(&absolute).unwrap();
+    assert_eq!((config.state_dir.as_path(), config.keys.ca.as_path()), (Path::new("/srv"), Path::new("/ca.pem")));
+    let ipv6 = with(&HTTPS.replace("nas.local", "[fd00::1]"), MQTT).unwrap();
+    assert_eq!(ipv6.https.url, "https://[fd00::1]:8443");
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl Owner {
         let root = sign_root(&content, &[&root_key], None).unwrap();
         std::fs::write(directory.path().join("snapshot.key"), snapshot.to_pem()).unwrap();
         std::fs::write(directory.path().join("timestamp.key"), timestamp.to_pem()).unwrap();
-        install_root(&directory.path().join("metadata"), &root).unwrap();
+        std::fs::create_dir(directory.path().join("metadata")).unwrap();
+        std::fs::write(directory.path().join("metadata/1.root.json"), &root).unwrap();
         Self { directory, targets_key, root, before: None }
     }
 
