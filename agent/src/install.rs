@@ -145,7 +145,7 @@ impl Installer {
     /// Has the release `want` of `app` on the disk, verified and sealed, and returns its manifest. May be repeated, and
     /// dropped at any time: what was downloaded is used the next time.
     pub async fn install(&self, app: &AppName, want: &ReleaseRef) -> Result<Arc<Manifest>, InstallFailure> {
-        if let Some(manifest) = self.held(app, want).await {
+        if let Some(manifest) = self.held(app, want).await? {
             return self.use_held(app, want, manifest).await;
         }
         let release = self.owners_word(app, want).await?;
@@ -156,27 +156,28 @@ impl Installer {
         self.place(app, want, vouched, pack).await
     }
 
-    /// The manifest of a release that is here and whole.
-    async fn held(&self, app: &AppName, want: &ReleaseRef) -> Option<Arc<Manifest>> {
+    /// The manifest of a release that is here and whole. One that is not whole is removed.
+    async fn held(&self, app: &AppName, want: &ReleaseRef) -> Result<Option<Arc<Manifest>>, InstallFailure> {
+        // Somebody whose install was dropped may be about to finish the very same release.
+        let guard = self.placing.clone().lock_owned().await;
         let (disk, layout, platform) = (self.disk.clone(), self.layout.clone(), self.node.platform.clone());
         let (app, want) = (app.clone(), want.clone());
-        let look = move || {
-            let manifest =
-                sealed(&*disk, &layout, &app, &want.id).filter(|m| m.app == app && m.version == want.version)?;
-            let tree = manifest.platforms.get(&platform)?;
-            match intact::check(&layout, &app, &want.id, tree) {
-                Ok(()) => {
-                    // An agent that was killed right after the seal had no time for it.
-                    drop_part(&*disk, &layout, tree);
-                    Some(Arc::new(manifest))
-                }
-                Err(error) => {
-                    tracing::warn!(%app, release = %want.id, reason = %error, "a release on the disk is damaged; it is fetched anew");
-                    None
-                }
+        in_background(move || {
+            let _guard = guard;
+            let Some(manifest) = sealed(&*disk, &layout, &app, &want.id) else { return Ok(None) };
+            let Some(tree) = manifest.platforms.get(&platform) else { return Ok(None) };
+            if let Err(error) = intact::check(&layout, &app, &want.id, tree) {
+                tracing::warn!(%app, release = %want.id, reason = %error, "a release on the disk is damaged; it is fetched anew");
+                clear(&*disk, &layout, &app, &want.id)
+                    .map_err(|e| InstallFailure::of_disk("removing a damaged release", &e))?;
+                return Ok(None);
             }
-        };
-        spawn_blocking(look).await.ok().flatten()
+            // An agent that was killed right after the seal had no time for it.
+            drop_part(&*disk, &layout, tree);
+            let wanted = manifest.app == app && manifest.version == want.version;
+            Ok(wanted.then(|| Arc::new(manifest)))
+        })
+        .await
     }
 
     /// Makes sure that nothing speaks against a release that is here.

@@ -100,8 +100,6 @@ struct Known {
     floor: Versions,
     /// Whether the floor on the disk is this one.
     floor_saved: bool,
-    /// Roles whose file is damaged: its previous copy is in use, and must not be replaced by the damaged one.
-    damaged: Vec<Role>,
 }
 
 /// The trusted metadata of a node. There is one for a state directory.

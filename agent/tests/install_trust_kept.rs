@@ -35,59 +35,110 @@ async fn a_refresh_that_is_dropped_half_way_does_not_confuse_the_next() {
     assert_eq!(trusted.report(now()), report(1, 1));
 }
 
-/// A node that has seen three states of the repository, and what the first of them served.
-async fn seasoned() -> (World, Published, Vec<u8>) {
+#[tokio::test]
+async fn what_a_dropped_refresh_has_accepted_cannot_be_taken_back() {
     let mut world = World::new().await;
-    let old = (world.owner.published.clone().unwrap(), world.owner.targets.clone().unwrap());
+    let mut trusted = world.load();
+    trusted.refresh(&world.http, now()).await.unwrap();
+    let old = world.owner.published.clone().unwrap();
+    world.owner.renew(&world.origin);
+    world.origin.forget_seen();
+    world.origin.play([Trick::Honest, Trick::Honest, Trick::Silence]);
+    let mut refresh = Box::pin(trusted.refresh(&world.http, now()));
+    while world.origin.seen().len() < 3 {
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut refresh).await.is_err());
+    }
+    drop(refresh);
+    world.origin.put("/metadata/timestamp.json", old.timestamp);
+    let failure = trusted.refresh(&world.http, now()).await.unwrap_err();
+    assert_eq!(failure.reason.code, RefusalCode::Unverified, "{}", failure.reason.text);
+}
+
+/// What the coordinator served at some time.
+struct State {
+    published: Published,
+    targets: Vec<u8>,
+}
+
+impl State {
+    fn serve(&self, world: &World, version: u64) {
+        world.origin.put("/metadata/timestamp.json", self.published.timestamp.clone());
+        world.origin.put(format!("/metadata/{version}.snapshot.json"), self.published.snapshot.clone());
+        world.origin.put(format!("/metadata/{version}.targets.json"), self.targets.clone());
+    }
+}
+
+/// A node that has seen three states of the repository, and the two that are past.
+async fn seasoned() -> (World, [State; 2]) {
+    let mut world = World::new().await;
+    let mut past = Vec::new();
     for version in 1..=3 {
         assert_eq!(world.refresh().await, Ok(report(1, version)));
         if version < 3 {
-            world.owner.renew(&world.origin);
+            let owner = &mut world.owner;
+            past.push(State { published: owner.published.clone().unwrap(), targets: owner.targets.clone().unwrap() });
+            owner.renew(&world.origin);
         }
     }
-    (world, old.0, old.1)
+    (world, past.try_into().ok().unwrap())
+}
+
+impl World {
+    /// Serves the past as if nothing had happened since: it must be refused. Then the present, which must be accepted.
+    async fn withstands(&self, past: &[State; 2], what: &str) {
+        for (state, version) in past.iter().zip(1..) {
+            state.serve(self, version);
+            let before = fs::read(self.file("timestamp.json")).ok();
+            let text = self.is_refused(RefusalCode::Unverified).await;
+            assert!(text.contains("older"), "{what}, state {version}: {text}");
+            assert_eq!(fs::read(self.file("timestamp.json")).ok(), before, "{what}, state {version}");
+        }
+        self.owner.serve(&self.origin);
+        assert_eq!(self.refresh().await, Ok(report(1, 3)), "{what}");
+    }
 }
 
 #[tokio::test]
 async fn an_old_state_is_refused_whatever_happened_to_any_one_file() {
-    let (mut world, old, old_targets) = seasoned().await;
-    let files: Vec<String> = names(world.directory.path());
-    assert_eq!(files.len(), 10, "{files:?}");
+    let (world, past) = seasoned().await;
     let pristine = tempfile::tempdir().unwrap();
     copy(world.directory.path(), pristine.path());
-    let damage: [fn(&Path); 4] = [
-        |file| fs::write(file, "").unwrap(),
-        |file| fs::remove_file(file).unwrap(),
-        |file| {
-            let len = fs::metadata(file).unwrap().len();
-            fs::write(file, vec![0; usize::try_from(len).unwrap()]).unwrap();
-        },
-        |file| {
-            let mut bytes = fs::read(file).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            fs::write(file, bytes).unwrap();
-        },
-    ];
+    let files = names(pristine.path());
+    assert_eq!(files.len(), 10, "{files:?}");
     for file in &files {
-        for (how, damage) in damage.iter().enumerate() {
+        for how in ["emptied", "removed", "zeroed", "one bit"] {
             copy(pristine.path(), world.directory.path());
-            damage(&world.file(file));
-            // What the old state served, as if nothing had happened since.
-            world.origin.put("/metadata/timestamp.json", old.timestamp.clone());
-            world.origin.put("/metadata/1.snapshot.json", old.snapshot.clone());
-            world.origin.put("/metadata/1.targets.json", old_targets.clone());
-            let text = world.is_refused(RefusalCode::Unverified).await;
-            assert!(text.contains("older"), "{file}, {how}: {text}");
-            assert!(world.load().report(now()).targets >= 2, "{file}, {how}");
-            // The damage does not keep the node from going on.
-            world.owner.serve(&world.origin);
-            assert_eq!(world.refresh().await, Ok(report(1, 3)), "{file}, {how}");
+            let path = world.file(file);
+            let mut bytes = fs::read(&path).unwrap();
+            match how {
+                "emptied" => bytes.clear(),
+                "zeroed" => bytes.fill(0),
+                _ => *bytes.last_mut().unwrap() ^= 1,
+            }
+            fs::write(&path, bytes).unwrap();
+            if how == "removed" {
+                fs::remove_file(&path).unwrap();
+            }
+            world.withstands(&past, &format!("{file} {how}")).await;
         }
     }
-    copy(pristine.path(), world.directory.path());
-    world.owner.renew(&world.origin);
-    assert_eq!(world.refresh().await, Ok(report(1, 4)));
+}
+
+#[tokio::test]
+async fn an_old_state_is_refused_as_long_as_the_floor_is_there() {
+    let (world, past) = seasoned().await;
+    let pristine = tempfile::tempdir().unwrap();
+    copy(world.directory.path(), pristine.path());
+    // For each role: whole, the file damaged, the file and its previous copy damaged.
+    for case in 0..27 {
+        copy(pristine.path(), world.directory.path());
+        for (role, damage) in [("timestamp", case % 3), ("snapshot", case / 3 % 3), ("targets", case / 9)] {
+            for copy in ["", ".previous"].into_iter().take(damage) {
+                fs::write(world.file(&format!("{role}.json{copy}")), "damaged").unwrap();
+            }
+        }
+        world.withstands(&past, &format!("case {case}")).await;
+    }
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -108,7 +159,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test]
 async fn a_state_whose_floor_cannot_be_read_either_is_not_taken_for_the_first_use() {
-    let (world, ..) = seasoned().await;
+    let (world, _) = seasoned().await;
     for name in names(world.directory.path()).iter().filter(|name| !name.contains("root")) {
         fs::write(world.file(name), "damaged").unwrap();
     }
@@ -122,7 +173,7 @@ async fn a_state_whose_floor_cannot_be_read_either_is_not_taken_for_the_first_us
 
 #[tokio::test]
 async fn a_floor_that_is_lost_is_made_anew_from_files_that_are_whole() {
-    let (world, ..) = seasoned().await;
+    let (world, _) = seasoned().await;
     for name in ["floor.json", "floor.json.previous"] {
         fs::remove_file(world.file(name)).unwrap();
     }
@@ -134,6 +185,9 @@ async fn a_floor_that_is_lost_is_made_anew_from_files_that_are_whole() {
 async fn a_new_root_is_kept_even_if_nothing_after_it_can_be_had() {
     let mut world = World::new().await;
     assert_eq!(world.refresh().await, Ok(report(1, 1)));
+    world.owner.renew(&world.origin);
+    assert_eq!(world.refresh().await, Ok(report(1, 2)));
+    assert!(world.file("timestamp.json.previous").exists());
     let new = Online { snapshot: key(), timestamp: key() };
     world.owner.change_root(|root| root.timestamp = KeyHolders::any_of([new.timestamp.public()]));
     // The thief of the old online keys lets the root through but serves the old rest.
@@ -151,6 +205,7 @@ async fn a_new_root_is_kept_even_if_nothing_after_it_can_be_had() {
     assert_eq!(world.load().report(now()).root, 1);
     let text = world.is_refused(RefusalCode::Unverified).await;
     assert!(text.contains("root"), "{text}");
+    assert!(!world.file("timestamp.json").exists(), "nothing of it is kept");
 }
 
 #[tokio::test]
@@ -169,8 +224,11 @@ async fn versions_that_a_thief_pushed_forward_do_not_outlive_his_keys() {
     (world.owner.online, world.owner.published) = (new, None);
     world.owner.publish_at(now());
     world.owner.serve(&world.origin);
-    assert_eq!(world.refresh().await, Ok(report(2, 1)));
-    // Nor is there a copy that would bring them back.
+    // The root comes through, and nothing more.
+    world.origin.remove("/metadata/timestamp.json");
+    assert!(world.refresh().await.unwrap_err().again);
+    world.owner.serve(&world.origin);
+    // Nor does the previous copy of the floor bring them back.
     fs::write(world.file("floor.json"), "damaged").unwrap();
     assert_eq!(world.refresh().await, Ok(report(2, 1)));
 }

@@ -17,15 +17,14 @@ pub(super) struct Pass {
     now: UnixTime,
     floor: Versions,
     floor_saved: bool,
-    damaged: Vec<Role>,
     root: u64,
 }
 
 impl Pass {
     pub(super) fn begin(shelf: Shelf, known: Known, now: UnixTime) -> Self {
-        let Known { set, floor, floor_saved, damaged } = known;
+        let Known { set, floor, floor_saved } = known;
         let root = set.versions().root;
-        Self { shelf, refresh: Refresh::begin(set, now), now, floor, floor_saved, damaged, root }
+        Self { shelf, refresh: Refresh::begin(set, now), now, floor, floor_saved, root }
     }
 
     /// Asks until nothing more is needed. What is returned is on the disk.
@@ -48,7 +47,7 @@ impl Pass {
             on_disk(self.shelf, move |shelf| shelf.save_floor(&floor)).await?;
         }
         tracing::debug!(root = floor.root, targets = floor.targets, "the trusted metadata is up to date");
-        Ok(Known { set, floor, floor_saved: true, damaged: Vec::new() })
+        Ok(Known { set, floor, floor_saved: true })
     }
 
     /// Writes down what was accepted, unless the floor forbids it.
@@ -68,7 +67,6 @@ impl Pass {
         }
         let forgetting = !keep.forget.is_empty();
         let floor = (root || !self.floor_saved).then_some(self.floor);
-        let damaged = self.damaged.contains(&keep.role);
         tracing::debug!(role = %keep.role, version = keep.version, "accepted metadata");
         on_disk(self.shelf.clone(), move |shelf| {
             if let Some(floor) = floor {
@@ -78,7 +76,7 @@ impl Pass {
                     shelf.save_floor(&floor)?;
                 }
             }
-            shelf.keep(&keep, damaged)
+            shelf.keep(&keep)
         })
         .await?;
         self.floor_saved = true;

@@ -88,11 +88,11 @@ impl Shelf {
             });
         }
         let copies = COPIED.map(|role| self.copies(role));
-        let (set, damaged) = best(roots, &copies).ok_or_else(|| TrustedError::RootsDamaged { dir: dir() })?;
+        let (set, sound) = best(roots, &copies).ok_or_else(|| TrustedError::RootsDamaged { dir: dir() })?;
         let (floor, _, trouble) = load_kept::<Floor>(&*self.disk, &self.floor());
         let trace = trouble.is_some() || copies.iter().any(|copies| copies.trace);
         // Without a floor the files themselves say how new they are, if each of them is whole.
-        let whole = damaged.is_empty() && copies.iter().all(|copies| copies.primary.is_some());
+        let whole = sound && copies.iter().all(|copies| copies.primary.is_some());
         if floor.is_none() && trace && !whole {
             return Err(TrustedError::FloorLost { dir: dir() });
         }
@@ -103,19 +103,16 @@ impl Shelf {
             targets,
         });
         let floor = higher(&saved.unwrap_or_default(), &set.versions());
-        Ok(Known { floor, floor_saved: saved == Some(floor), set, damaged })
+        Ok(Known { floor, floor_saved: saved == Some(floor), set })
     }
 
-    /// Makes what was accepted durable, then removes what must be forgotten with it. `damaged`: the file that it replaces
-    /// is not worth keeping.
-    pub(super) fn keep(&self, keep: &Keep, damaged: bool) -> io::Result<()> {
+    /// Makes what was accepted durable, then removes what must be forgotten with it.
+    pub(super) fn keep(&self, keep: &Keep) -> io::Result<()> {
         let disk = &*self.disk;
         disk::make_dir(disk, &self.dir, DIR_MODE)?;
         if keep.role == Role::Root {
             disk::replace(disk, &self.dir.join(format!("{}.root.json", keep.version)), &keep.bytes, FILE_MODE)?;
             disk::replace(disk, &self.dir.join("root.json"), &keep.bytes, FILE_MODE)?;
-        } else if damaged {
-            disk::replace(disk, &self.file(keep.role), &keep.bytes, FILE_MODE)?;
         } else {
             self.replace_and_keep(keep)?;
         }
@@ -203,19 +200,17 @@ fn follows(older: &[u8], newer: &[u8]) -> bool {
     TrustedSet::load(&Stored { roots, ..Stored::default() }).is_ok()
 }
 
-/// The best of the copies that fit together, and the roles whose own file is not among them although it was there.
-fn best(roots: Vec<Vec<u8>>, [timestamps, snapshots, targets]: &[Copies; 3]) -> Option<(TrustedSet, Vec<Role>)> {
+/// The best of the copies that fit together, and whether no file had to be replaced by its previous copy or left out.
+fn best(roots: Vec<Vec<u8>>, [timestamps, snapshots, targets]: &[Copies; 3]) -> Option<(TrustedSet, bool)> {
     let mut stored = Stored { roots, ..Stored::default() };
     for (timestamp, first) in timestamps.choices() {
         for (snapshot, second) in snapshots.choices() {
             stored.timestamp = timestamp.cloned();
             stored.snapshot = snapshot.cloned();
-            if TrustedSet::load(&stored).is_err() {
-                continue;
+            if TrustedSet::load(&stored).is_ok() {
+                let (set, third) = with_targets(stored, targets)?;
+                return Some((set, first && second && third));
             }
-            let (set, third) = with_targets(stored, targets)?;
-            let sound = [first, second, third].into_iter().zip(COPIED);
-            return Some((set, sound.filter(|(sound, _)| !sound).map(|(_, role)| role).collect()));
         }
     }
     None
