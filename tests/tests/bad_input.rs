@@ -195,7 +195,7 @@ const RELEASES: &[Row] = &[
     ),
     ("an unsigned release", |w| w.push(&w.file("3.0.0", false)), &["not signed"]),
     ("a file that is no release", |w| w.push(&w.fleet.home().join("client.toml")), &["client.toml"]),
-    ("a tampered release", |w| w.push(&tampered(w)), &["tampered"]),
+    ("a tampered release", |w| w.push(&tampered(w)), &["SHA-256", "changed or cut"]),
     ("the same version with other content", same_version, &["1.0.0"]),
 ];
 
@@ -293,7 +293,7 @@ fn every_damaged_artifact_is_refused_by_the_node() {
 fn an_expired_token_is_refused_as_expired() {
     let fleet = Fleet::start();
     let token = fleet.token(&["--expires", "1s"]);
-    // Each attempt with the wrong name would use the token up, so the board asks once it has surely ended.
+    // A good answer would use the token up, so the board asks once the token has surely ended.
     let made = std::time::Instant::now();
     eventually("the second is over", || (made.elapsed().as_millis() > 2_100).then_some(()));
     let said = fail(&mut fleet.board("cellar").agent(&["join", &token]));

@@ -63,7 +63,7 @@ fn report(fleet: &Fleet, node: &str) -> Option<AppReport> {
 fn served(port: u16) -> Option<String> {
     let (status, metrics) = get(port, "/metrics")?;
     let line = metrics.lines().find(|line| line.starts_with("node_exporter_build_info"))?.to_owned();
-    (status == 200).then(|| line.split("version=\"").nth(1)?.split(['"', '+']).next().map(str::to_owned))?
+    (status == 200).then(|| line.split(",version=\"").nth(1)?.split(['"', '+']).next().map(str::to_owned))?
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct InviteRequest {
     /// The name that the node gets; without it the board's host name is used.
     #[serde(default)]
     pub name: Option<NodeId>,
-    /// How long the invite lasts, in seconds: 60 to 30 days.
+    /// How long the invite lasts, in seconds: 1 to 30 days.
     pub expires_secs: u64,
     /// How many boards may use it: 1 to 1000. With a name, only 1.
     pub uses: u32,

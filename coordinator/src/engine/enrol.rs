@@ -12,7 +12,7 @@ use crate::ca::Issued;
 use crate::store::Invite;
 
 /// Shortest and longest life of an invite, in seconds.
-const INVITE_SECS: std::ops::RangeInclusive<u64> = 60..=30 * 86_400;
+const INVITE_SECS: std::ops::RangeInclusive<u64> = 1..=30 * 86_400;
 /// Most boards that may use one invite.
 const INVITE_USES_MAX: u32 = 1_000;
 /// Ended invites are kept this long, so that "expired" can be told from "unknown", in seconds.
@@ -23,7 +23,7 @@ const RESERVED: [&str; 2] = [COORDINATOR, "all"];
 impl Turn<'_> {
     pub(super) fn invite(&mut self, secret: &Digest, request: &InviteRequest) -> Done<UnixTime> {
         let rule = if !INVITE_SECS.contains(&request.expires_secs) {
-            Some("it must last from 60 seconds to 30 days")
+            Some("it must last from 1 second to 30 days")
         } else if !(1..=INVITE_USES_MAX).contains(&request.uses) {
             Some("it must have from 1 to 1000 uses")
         } else if request.name.is_some() && request.uses != 1 {
