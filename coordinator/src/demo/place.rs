@@ -32,9 +32,14 @@ impl Place {
         Ok(Self { directory: Some(directory), root, is_kept })
     }
 
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What `orangery init` makes.
     pub fn home(&self) -> Home {
-        Home::new(self.root.join("owner-and-coordinator"))
+        Home::new(self.root.join("home"))
     }
 
     /// One node's directory.

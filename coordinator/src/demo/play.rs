@@ -50,6 +50,8 @@ impl Demo {
     }
 
     async fn begin_fleet(&mut self) -> anyhow::Result<()> {
+        let root = self.place.root().display();
+        self.screen.say(format!("A coordinator and three nodes on this machine, all of it below {root}.\n"))?;
         let home = self.place.home();
         let arguments = InitArgs { address: Some("127.0.0.1".into()), https_port: 0, mqtt_port: 0, mqtt_url: None };
         let made = cli::init(&home, &arguments, output::now())?;
@@ -127,7 +129,7 @@ impl Demo {
         for (node, answers) in &answers {
             let foreign = answers.keys().flatten().find(|answered| *answered != version && *answered != before);
             ensure!(foreign.is_none(), "on {node} answered {foreign:?}");
-            self.screen.say(format!("  {node:<7} meanwhile answered: {}", watch::in_words(answers)))?;
+            self.screen.say(format!("  {node:<7} meanwhile answered: {}", watch::in_words(answers, version)))?;
         }
         self.screen.say(format!("Every node has refused it, and {before} serves as before."))?;
         Ok(())

@@ -26,12 +26,12 @@ pub async fn ask_all(ports: &[(NodeId, u16)], answers: &mut BTreeMap<NodeId, Ans
     }
 }
 
-/// The answers of one node in words.
-pub fn in_words(answers: &Answers) -> String {
+/// The answers of one node in words; those of `trial` are marked.
+pub fn in_words(answers: &Answers, trial: &str) -> String {
     let times = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
     let words = answers.iter().map(|(version, count)| {
-        let who = version.as_deref().unwrap_or("nobody");
-        format!("{who} {}", times(*count))
+        let mark = if version.as_deref() == Some(trial) { " (on trial)" } else { "" };
+        format!("{}{mark} {}", version.as_deref().unwrap_or("nobody"), times(*count))
     });
     words.rev().collect::<Vec<_>>().join(", ")
 }
