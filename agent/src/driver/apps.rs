@@ -10,6 +10,9 @@ use crate::deployment::{self, Effect, Phase, Record};
 use crate::record::{self, AppState, Source};
 use crate::runner::Exit;
 
+/// Pause before something that the disk did not take is tried again.
+const AGAIN_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What the driver remembers of an app besides its record; all of it can be lost.
 #[derive(Default)]
 pub struct App {
@@ -100,6 +103,8 @@ impl Driver {
                 return self.again_later(name, event);
             }
             let before = std::mem::replace(&mut app.state, state).record;
+            // It waited for its turn in a phase that is over.
+            app.held = None;
             self.changed(name, &before);
         }
         self.act(name);
@@ -107,11 +112,21 @@ impl Driver {
     }
 
     fn again_later(&self, name: &AppName, event: deployment::Event) {
-        let (events, app) = (self.world.events.clone(), name.clone());
+        let Some(app) = self.apps.get(name) else { return };
+        let (events, app, seen) = (self.world.events.clone(), name.clone(), Box::new(app.state.record.clone()));
         self.world.runtime.spawn(async move {
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-            let _ = events.send(Event::Again { app, event });
+            tokio::time::sleep(AGAIN_PAUSE).await;
+            let _ = events.send(Event::Again { app, seen, event });
         });
+    }
+
+    /// An event is due again. An outcome belongs to the record that waited for it and to no other; a wish has its
+    /// generation and is judged by that.
+    pub(super) fn again(&mut self, name: &AppName, seen: &Record, event: deployment::Event) {
+        let same = self.apps.get(name).is_some_and(|app| app.state.record == *seen);
+        if same || matches!(event, deployment::Event::Desired { .. }) {
+            self.step(name, event);
+        }
     }
 
     /// When no app is on trial any more, the next one that waits for its turn goes on.
@@ -154,13 +169,19 @@ impl Driver {
             let short = after.subject().map(|id| id.short());
             tracing::info!(app = %name, generation, %phase, release = short, "the deployment moved on");
             self.tell(Some(name), &What::PhaseChanged { generation, release, phase });
+            if phase == PhaseName::Settled {
+                self.collect(name);
+            }
         }
     }
 
     fn committed(&mut self, name: &AppName, release: Option<ReleaseRef>, generation: u64) {
         tracing::info!(app = %name, generation, release = release.as_ref().map(|r| r.id.short()), "the release is current");
         if let Some(release) = &release {
-            self.point_current(name);
+            if !self.point_current(name) {
+                // As after a start: the link is made to follow the record before anything else.
+                self.again_later(name, deployment::Event::Started);
+            }
             let (runners, app, id) = (self.world.runners.clone(), name.clone(), release.id);
             self.world.runtime.spawn(async move {
                 if let Err(reason) = runners.commit(&app, id).await {
@@ -170,7 +191,6 @@ impl Driver {
             });
         }
         self.tell(Some(name), &What::Committed { generation, release });
-        self.collect(name);
     }
 
     /// Makes the link follow the record. The record decides; the link is what units run.

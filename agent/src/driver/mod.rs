@@ -46,6 +46,8 @@ pub enum Event {
     Again {
         /// The app.
         app: AppName,
+        /// The record that it was for. When that has moved on, only a wish still counts.
+        seen: Box<deployment::Record>,
         /// The event.
         event: deployment::Event,
     },
@@ -174,7 +176,7 @@ impl Driver {
     fn take(&mut self, event: Event) {
         match event {
             Event::Outcome { app, serial, outcome } => self.outcome(&app, serial, outcome),
-            Event::Again { app, event } => self.step(&app, event),
+            Event::Again { app, seen, event } => self.again(&app, &seen, event),
             Event::Link(event) => self.linked(event),
             Event::Exit(exit) => self.exited(exit),
             Event::AppHealth { app, release, healthy, reason } => self.probed(&app, release, healthy, reason),
