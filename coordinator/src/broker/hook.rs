@@ -11,12 +11,12 @@ use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
-    AuthResult, ConnectInfo, From as Origin, FromType, LastWill, Publish, PublishAclResult, Subscribe,
+    AuthResult, ConnectInfo, From as Origin, FromType, Id, LastWill, Publish, PublishAclResult, Subscribe,
     SubscribeAclResult,
 };
 
 use super::denials::{Denials, excerpt};
-use super::tunnels::{Refused, Tunnels};
+use super::tunnels::{End, Refused, Tunnels};
 
 /// The gate.
 #[derive(Debug, Clone)]
@@ -51,13 +51,13 @@ impl Gate {
         let client: &str = &id.client_id;
         let will = connect.last_will().map(|will| will_topic(&will));
         if let Some(topic) = will.filter(|topic| !may_publish(client, topic)) {
-            self.denied(id.remote_addr, client, "will", topic);
+            self.denied(end(id), client, "will", topic);
             return AuthResult::NotAuthorized;
         }
-        match self.tunnels.connect(id.remote_addr, client) {
+        match self.tunnels.connect(end(id), client) {
             Ok(()) => AuthResult::Allow(false, None),
             Err(refused) => {
-                self.refused(id.remote_addr, client, refused);
+                self.refused(end(id), client, refused);
                 AuthResult::NotAuthorized
             }
         }
@@ -68,7 +68,7 @@ impl Gate {
         if may_subscribe(client, &subscribe.topic_filter) {
             return SubscribeAclResult::new_success(subscribe.opts.qos(), None);
         }
-        self.denied(session.id.remote_addr, client, "subscribe", &subscribe.topic_filter);
+        self.denied(end(&session.id), client, "subscribe", &subscribe.topic_filter);
         SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
     }
 
@@ -77,11 +77,11 @@ impl Gate {
     fn publish(&self, session: &Session, publish: &Publish) -> PublishAclResult {
         let client: &str = &session.id.client_id;
         if !may_publish(client, &publish.topic) {
-            self.denied(session.id.remote_addr, client, "publish", &publish.topic);
+            self.denied(end(&session.id), client, "publish", &publish.topic);
             return PublishAclResult::rejected(true, None);
         }
         if publish.payload.len() > PACKET_BYTES_MAX {
-            self.denied(session.id.remote_addr, client, "publish more bytes than allowed", &publish.topic);
+            self.denied(end(&session.id), client, "publish more bytes than allowed", &publish.topic);
             return PublishAclResult::rejected(true, None);
         }
         PublishAclResult::allow()
@@ -91,7 +91,7 @@ impl Gate {
     /// led to a topic that nobody can subscribe to, because rmqtt has no way to drop it.
     fn redirect_stale_will(&self, from: &Origin, publish: &Publish) -> Option<Publish> {
         let is_will = matches!(from.typ(), FromType::LastWill);
-        if !is_will || !self.tunnels.is_superseded(from.id.remote_addr, &from.id.client_id) {
+        if !is_will || !self.tunnels.is_superseded(end(&from.id), &from.id.client_id) {
             return None;
         }
         let mut nowhere = publish.clone();
@@ -100,24 +100,29 @@ impl Gate {
         Some(nowhere)
     }
 
-    fn denied(&self, address: Option<SocketAddr>, client: &str, deed: &str, topic: &str) {
+    fn denied(&self, end: Option<End>, client: &str, deed: &str, topic: &str) {
         let Some(unlogged) = self.denials.note() else { return };
-        let (name, peer) = self.describe(address);
+        let (name, peer) = self.describe(end);
         let (client, topic) = (excerpt(client), excerpt(topic));
         tracing::warn!(node = name, ?peer, ?client, deed, ?topic, unlogged, "denied by the broker");
     }
 
-    fn refused(&self, address: Option<SocketAddr>, client: &str, refused: Refused) {
+    fn refused(&self, end: Option<End>, client: &str, refused: Refused) {
         let Some(unlogged) = self.denials.note() else { return };
-        let (name, peer) = self.describe(address);
+        let (name, peer) = self.describe(end);
         let client = excerpt(client);
         tracing::warn!(node = name, ?peer, ?client, reason = %refused, unlogged, "refused by the broker");
     }
 
-    fn describe(&self, address: Option<SocketAddr>) -> (String, Option<SocketAddr>) {
-        let known = self.tunnels.describe(address);
-        known.map_or((String::new(), address), |(name, peer)| (name.to_string(), Some(peer)))
+    fn describe(&self, end: Option<End>) -> (String, Option<SocketAddr>) {
+        let known = self.tunnels.describe(end);
+        known.map_or_else(|| (String::new(), end.map(|end| end.address)), |(name, peer)| (name.to_string(), Some(peer)))
     }
+}
+
+/// The terminator's end of a client's connection.
+fn end(id: &Id) -> Option<End> {
+    Some(End { listener: id.lid, address: id.remote_addr? })
 }
 
 fn will_topic<'a>(will: &LastWill<'a>) -> &'a str {
@@ -143,7 +148,7 @@ impl Handler for Gate {
                 None => return (true, result),
             },
             Parameter::ClientConnected(session) => {
-                self.tunnels.cut_superseded(session.id.remote_addr, &session.id.client_id);
+                self.tunnels.cut_superseded(end(&session.id), &session.id.client_id);
                 return (true, result);
             }
             _ => return (true, result),

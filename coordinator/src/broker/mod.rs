@@ -35,7 +35,7 @@ use crate::tls::{ServerCertificate, TlsError, client_verifier, server_config};
 use denials::Denials;
 use hook::Gate;
 use retained::Retained;
-use terminator::{Inner, Terminator, UnlessRevoked};
+use terminator::{Door, Inner, Terminator, UnlessRevoked};
 use tunnels::Tunnels;
 
 /// Connections at a time, unless the settings say otherwise. Each takes three file descriptors.
@@ -248,11 +248,17 @@ async fn start(
     let nodes = plain_listener(config.connections_max, NODE_QUEUE_MAX, NODE_INFLIGHT)?;
     let link_queue_max = LINK_QUEUE_MAX + RETAINED_EACH * config.connections_max;
     let link = plain_listener(config.connections_max, link_queue_max, LINK_INFLIGHT)?;
-    let inner =
-        Inner { nodes: nodes.local_addr().map_err(start_failed)?, link: link.local_addr().map_err(start_failed)? };
-    let server = MqttServer::new(context).listener_by_id(nodes, 1).listener_by_id(link, 2).build();
+    let door = |listener: &Listener, number| {
+        let address = listener.local_addr().map_err(start_failed)?;
+        Ok::<_, BrokerError>(Door { listener: number, address })
+    };
+    let inner = Inner { nodes: door(&nodes, 1)?, link: door(&link, 2)? };
+    let server = MqttServer::new(context)
+        .listener_by_id(nodes, inner.nodes.listener)
+        .listener_by_id(link, inner.link.listener)
+        .build();
 
-    let addresses = Addresses { public: public.local_addr().map_err(listen)?, plain: inner.nodes };
+    let addresses = Addresses { public: public.local_addr().map_err(listen)?, plain: inner.nodes.address };
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let room = Arc::new(Semaphore::new(config.connections_max));
     let terminator = Terminator { acceptor, inner, tunnels, denials, room, patience: config.handshake_max };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orangery_wire::topics::COORDINATOR;
+use rmqtt::types::ListenerId;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
@@ -17,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::denials::Denials;
-use super::tunnels::Tunnels;
+use super::tunnels::{End, Tunnels};
 use crate::ca::Peer;
 
 /// Most TLS handshakes at a time; whoever has not shown a certificate yet cannot use up the rest.
@@ -54,9 +55,18 @@ pub struct Terminator {
 #[derive(Debug, Clone, Copy)]
 pub struct Inner {
     /// For nodes.
-    pub nodes: SocketAddr,
+    pub nodes: Door,
     /// For the link.
-    pub link: SocketAddr,
+    pub link: Door,
+}
+
+/// One of rmqtt's listeners.
+#[derive(Debug, Clone, Copy)]
+pub struct Door {
+    /// rmqtt's number for it.
+    pub listener: ListenerId,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 impl Terminator {
@@ -105,16 +115,18 @@ impl Terminator {
     /// Carries one connection from the handshake to its end. Fails with the reason if there was nothing to carry.
     async fn serve(&self, mut tls: TlsStream<TcpStream>, name: &str, peer: SocketAddr) -> Result<(), String> {
         let _room = self.room.try_acquire().map_err(|_| "too many connections")?;
-        let to = if name == COORDINATOR { self.inner.link } else { self.inner.nodes };
-        let mut plain = connect(to).await.map_err(|error| format!("the embedded broker does not answer: {error}"))?;
+        let door = if name == COORDINATOR { self.inner.link } else { self.inner.nodes };
+        let connected = connect(door.address).await;
+        let mut plain = connected.map_err(|error| format!("the embedded broker does not answer: {error}"))?;
         let address = plain.local_addr().map_err(|error| error.to_string())?;
-        let mut ticket = self.tunnels.open(address, name, peer).map_err(|refused| refused.to_string())?;
+        let end = End { listener: door.listener, address };
+        let mut ticket = self.tunnels.open(end, name, peer).map_err(|refused| refused.to_string())?;
         let served = tokio::select! {
             () = carry(&mut tls, &mut plain) => Ok(()),
             _ = &mut ticket.cut => Ok(()),
             () = unconnected(&mut ticket.connected, self.patience) => Err("it sent no valid MQTT CONNECT".to_owned()),
         };
-        // The ticket goes before the socket, so that nobody can come from its address while it stands for this node.
+        // The ticket goes before the socket, so that nobody can have its end while it stands for this node.
         drop(ticket);
         served
     }

@@ -1,9 +1,9 @@
 //! Who is connected, and by which certificate: the one place that ties a connection of rmqtt's plain listener to the node
 //! whose certificate opened it.
 //!
-//! The terminator opens a tunnel under the address of its own end before it sends the first byte; rmqtt's hook asks for
-//! that address. An address that is not here belongs to some other local process, and is refused. A tunnel leaves this
-//! map before its socket closes, so its address cannot be used by anybody else while it is here.
+//! The terminator opens a tunnel under its own [`End`] before it sends the first byte; rmqtt's hook asks for that end. One
+//! that is not here belongs to some other local process, and is refused. A tunnel leaves this map before its socket
+//! closes, so nobody else can have its end while it is here.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -12,10 +12,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orangery_wire::NodeId;
 use orangery_wire::topics::COORDINATOR;
+use rmqtt::types::ListenerId;
 use tokio::sync::oneshot;
 
 /// Most tunnels of one node that have not said CONNECT yet; a new one cuts the oldest.
 const UNCONNECTED_MAX: usize = 4;
+
+/// Our end of a connection to rmqtt. The address alone would not do: the system gives one port to several connections at
+/// a time if they lead to different listeners. With the listener all four parts of a TCP connection are fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct End {
+    /// Which of rmqtt's listeners it leads to.
+    pub listener: ListenerId,
+    /// The address on our side.
+    pub address: SocketAddr,
+}
 
 /// All tunnels. Shared by the terminator, the hook and [`super::Broker::revoke`].
 #[derive(Debug, Default)]
@@ -23,9 +34,9 @@ pub struct Tunnels(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    open: HashMap<SocketAddr, Open>,
+    open: HashMap<End, Open>,
     /// The tunnel by which each client is connected now.
-    connected: HashMap<Arc<str>, SocketAddr>,
+    connected: HashMap<Arc<str>, End>,
     revoked: BTreeSet<NodeId>,
     opened: u64,
 }
@@ -46,7 +57,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Ticket {
     tunnels: Arc<Tunnels>,
-    address: SocketAddr,
+    end: End,
     name: Arc<str>,
     /// Resolves when the tunnel must end.
     pub cut: oneshot::Receiver<Infallible>,
@@ -56,7 +67,7 @@ pub struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.tunnels.close(self.address, &self.name);
+        self.tunnels.close(self.end, &self.name);
     }
 }
 
@@ -65,7 +76,7 @@ impl Drop for Ticket {
 pub enum Refused {
     /// It came past the terminator.
     #[error("it did not come through TLS")]
-    UnknownAddress,
+    UnknownEnd,
     /// It calls itself something else than its certificate does.
     #[error("its client id is not the name in its certificate")]
     OtherName,
@@ -89,8 +100,8 @@ impl Tunnels {
         self.lock().is_revoked(name)
     }
 
-    /// Opens a tunnel for the client whose verified certificate says `name`, from `peer`, under our own end's `address`.
-    pub fn open(self: &Arc<Self>, address: SocketAddr, name: &str, peer: SocketAddr) -> Result<Ticket, Refused> {
+    /// Opens a tunnel for the client whose verified certificate says `name`, from `peer`, under our own `end`.
+    pub fn open(self: &Arc<Self>, end: End, name: &str, peer: SocketAddr) -> Result<Ticket, Refused> {
         let mut state = self.lock();
         if state.is_revoked(name) {
             return Err(Refused::Revoked);
@@ -100,15 +111,15 @@ impl Tunnels {
         state.opened += 1;
         let number = state.opened;
         let name: Arc<str> = name.into();
-        state.open.insert(address, Open { name: name.clone(), peer, number, waiting: Some(waiting), _cut: cut });
-        Ok(Ticket { tunnels: self.clone(), address, name, cut: cut_rx, connected })
+        state.open.insert(end, Open { name: name.clone(), peer, number, waiting: Some(waiting), _cut: cut });
+        Ok(Ticket { tunnels: self.clone(), end, name, cut: cut_rx, connected })
     }
 
-    /// Lets the client at `address` in under `client_id`. A connection that it had before is superseded from now on.
-    pub fn connect(&self, address: Option<SocketAddr>, client_id: &str) -> Result<(), Refused> {
-        let address = address.ok_or(Refused::UnknownAddress)?;
+    /// Lets the client at `end` in under `client_id`. A connection that it had before is superseded from now on.
+    pub fn connect(&self, end: Option<End>, client_id: &str) -> Result<(), Refused> {
+        let end = end.ok_or(Refused::UnknownEnd)?;
         let mut state = self.lock();
-        let open = state.open.get_mut(&address).ok_or(Refused::UnknownAddress)?;
+        let open = state.open.get_mut(&end).ok_or(Refused::UnknownEnd)?;
         if *open.name != *client_id {
             return Err(Refused::OtherName);
         }
@@ -116,26 +127,26 @@ impl Tunnels {
             let _ = waiting.send(());
         }
         let name = open.name.clone();
-        state.connected.insert(name, address);
+        state.connected.insert(name, end);
         Ok(())
     }
 
-    /// Cuts the tunnels by which the client was connected before the one at `address`. To be called when rmqtt is done
+    /// Cuts the tunnels by which the client was connected before the one at `end`. To be called when rmqtt is done
     /// with the old session: cut sooner, it could not be told, and rmqtt would refuse the new one.
-    pub fn cut_superseded(&self, address: Option<SocketAddr>, client_id: &str) {
+    pub fn cut_superseded(&self, end: Option<End>, client_id: &str) {
         let mut state = self.lock();
-        let Some(now) = state.connected.get(client_id).copied().filter(|now| Some(*now) == address) else { return };
-        state.open.retain(|address, open| *address == now || *open.name != *client_id || open.waiting.is_some());
+        let Some(now) = state.connected.get(client_id).copied().filter(|now| Some(*now) == end) else { return };
+        state.open.retain(|end, open| *end == now || *open.name != *client_id || open.waiting.is_some());
     }
 
-    /// Whether another connection of the same client has taken the place of the one at `address`.
-    pub fn is_superseded(&self, address: Option<SocketAddr>, client_id: &str) -> bool {
-        self.lock().connected.get(client_id).is_some_and(|now| Some(*now) != address)
+    /// Whether another connection of the same client has taken the place of the one at `end`.
+    pub fn is_superseded(&self, end: Option<End>, client_id: &str) -> bool {
+        self.lock().connected.get(client_id).is_some_and(|now| Some(*now) != end)
     }
 
-    /// Where the client at `address` comes from and what its certificate says, for logs.
-    pub fn describe(&self, address: Option<SocketAddr>) -> Option<(Arc<str>, SocketAddr)> {
-        self.lock().open.get(&address?).map(|open| (open.name.clone(), open.peer))
+    /// Where the client at `end` comes from and what its certificate says, for logs.
+    pub fn describe(&self, end: Option<End>) -> Option<(Arc<str>, SocketAddr)> {
+        self.lock().open.get(&end?).map(|open| (open.name.clone(), open.peer))
     }
 
     /// Shuts a node out: cuts its tunnels and opens none any more. Repeatable.
@@ -150,10 +161,10 @@ impl Tunnels {
         self.lock().connected.keys().filter(|name| ***name != *COORDINATOR).count()
     }
 
-    fn close(&self, address: SocketAddr, name: &str) {
+    fn close(&self, end: End, name: &str) {
         let mut state = self.lock();
-        state.open.remove(&address);
-        if state.connected.get(name) == Some(&address) {
+        state.open.remove(&end);
+        if state.connected.get(name) == Some(&end) {
             state.connected.remove(name);
         }
     }
@@ -167,8 +178,8 @@ impl State {
     fn cut_oldest_unconnected(&mut self, name: &str) {
         let unconnected = || self.open.iter().filter(|(_, open)| *open.name == *name && open.waiting.is_some());
         if unconnected().count() >= UNCONNECTED_MAX {
-            let oldest = unconnected().min_by_key(|(_, open)| open.number).map(|(address, _)| *address);
-            oldest.and_then(|address| self.open.remove(&address));
+            let oldest = unconnected().min_by_key(|(_, open)| open.number).map(|(end, _)| *end);
+            oldest.and_then(|end| self.open.remove(&end));
         }
     }
 }
@@ -179,8 +190,8 @@ mod tests {
 
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 5);
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn end(port: u16) -> End {
+        End { listener: 1, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
     fn is_cut(ticket: &mut Ticket) -> bool {
@@ -190,57 +201,69 @@ mod tests {
     #[test]
     fn only_a_tunnel_under_the_clients_own_name_lets_it_in() {
         let tunnels = Tunnels::new(BTreeSet::new());
-        let mut ticket = tunnels.open(address(1), "a", PEER).unwrap();
-        assert_eq!(tunnels.connect(Some(address(2)), "a"), Err(Refused::UnknownAddress));
-        assert_eq!(tunnels.connect(None, "a"), Err(Refused::UnknownAddress));
-        assert_eq!(tunnels.connect(Some(address(1)), "b"), Err(Refused::OtherName));
+        let mut ticket = tunnels.open(end(1), "a", PEER).unwrap();
+        assert_eq!(tunnels.connect(Some(end(2)), "a"), Err(Refused::UnknownEnd));
+        assert_eq!(tunnels.connect(None, "a"), Err(Refused::UnknownEnd));
+        assert_eq!(tunnels.connect(Some(end(1)), "b"), Err(Refused::OtherName));
         assert!(ticket.connected.try_recv().is_err());
-        assert_eq!(tunnels.connect(Some(address(1)), "a"), Ok(()));
+        assert_eq!(tunnels.connect(Some(end(1)), "a"), Ok(()));
         assert!(ticket.connected.try_recv().is_ok());
         assert_eq!(tunnels.connected(), 1);
         drop(ticket);
-        assert_eq!(tunnels.connect(Some(address(1)), "a"), Err(Refused::UnknownAddress));
+        assert_eq!(tunnels.connect(Some(end(1)), "a"), Err(Refused::UnknownEnd));
         assert_eq!(tunnels.connected(), 0);
+    }
+
+    #[test]
+    fn the_same_port_towards_another_listener_is_another_end() {
+        let tunnels = Tunnels::new(BTreeSet::new());
+        let elsewhere = End { listener: 2, ..end(1) };
+        let mut a = tunnels.open(end(1), "a", PEER).unwrap();
+        assert_eq!(tunnels.connect(Some(elsewhere), "a"), Err(Refused::UnknownEnd));
+        let link = tunnels.open(elsewhere, COORDINATOR, PEER).unwrap();
+        assert_eq!(tunnels.connect(Some(elsewhere), COORDINATOR), Ok(()));
+        assert_eq!(tunnels.connect(Some(end(1)), "a"), Ok(()));
+        drop(link);
+        assert!(!is_cut(&mut a) && tunnels.connected() == 1);
     }
 
     #[test]
     fn a_revoked_node_loses_its_tunnels_and_gets_no_new_one() {
         let tunnels = Tunnels::new(BTreeSet::from(["old".parse().unwrap()]));
-        assert_eq!(tunnels.open(address(1), "old", PEER).unwrap_err(), Refused::Revoked);
-        let (mut a, mut b) =
-            (tunnels.open(address(2), "a", PEER).unwrap(), tunnels.open(address(3), "b", PEER).unwrap());
+        assert_eq!(tunnels.open(end(1), "old", PEER).unwrap_err(), Refused::Revoked);
+        let (mut a, mut b) = (tunnels.open(end(2), "a", PEER).unwrap(), tunnels.open(end(3), "b", PEER).unwrap());
         tunnels.revoke(&"a".parse().unwrap());
         assert!(is_cut(&mut a) && !is_cut(&mut b));
-        assert_eq!(tunnels.connect(Some(address(2)), "a"), Err(Refused::UnknownAddress));
-        assert_eq!(tunnels.open(address(4), "a", PEER).unwrap_err(), Refused::Revoked);
+        assert_eq!(tunnels.connect(Some(end(2)), "a"), Err(Refused::UnknownEnd));
+        assert_eq!(tunnels.open(end(4), "a", PEER).unwrap_err(), Refused::Revoked);
         assert!(tunnels.is_revoked("a") && !tunnels.is_revoked("b"));
     }
 
     #[test]
     fn a_client_that_comes_back_takes_the_place_of_its_old_connection() {
         let tunnels = Tunnels::new(BTreeSet::new());
-        let mut old = tunnels.open(address(1), "a", PEER).unwrap();
-        tunnels.connect(Some(address(1)), "a").unwrap();
-        assert!(!tunnels.is_superseded(Some(address(1)), "a"));
-        let mut new = tunnels.open(address(2), "a", PEER).unwrap();
+        let mut old = tunnels.open(end(1), "a", PEER).unwrap();
+        tunnels.connect(Some(end(1)), "a").unwrap();
+        assert!(!tunnels.is_superseded(Some(end(1)), "a"));
+        let mut new = tunnels.open(end(2), "a", PEER).unwrap();
         assert!(!is_cut(&mut old), "a handshake alone takes no place");
-        tunnels.connect(Some(address(2)), "a").unwrap();
-        assert!(tunnels.is_superseded(Some(address(1)), "a"));
-        tunnels.cut_superseded(Some(address(1)), "a");
+        tunnels.connect(Some(end(2)), "a").unwrap();
+        assert!(tunnels.is_superseded(Some(end(1)), "a"));
+        tunnels.cut_superseded(Some(end(1)), "a");
         assert!(!is_cut(&mut old) && !is_cut(&mut new), "the old one has no say any more");
-        let mut next = tunnels.open(address(3), "a", PEER).unwrap();
-        tunnels.cut_superseded(Some(address(2)), "a");
+        let mut next = tunnels.open(end(3), "a", PEER).unwrap();
+        tunnels.cut_superseded(Some(end(2)), "a");
         assert!(is_cut(&mut old) && !is_cut(&mut new) && !is_cut(&mut next));
         drop(old);
-        assert!(!tunnels.is_superseded(Some(address(2)), "a"));
+        assert!(!tunnels.is_superseded(Some(end(2)), "a"));
         assert_eq!(tunnels.connected(), 1);
     }
 
     #[test]
     fn a_node_cannot_pile_up_silent_tunnels() {
         let tunnels = Tunnels::new(BTreeSet::new());
-        let mut other = tunnels.open(address(99), "b", PEER).unwrap();
-        let mut tickets: Vec<_> = (0..6).map(|port| tunnels.open(address(port), "a", PEER).unwrap()).collect();
+        let mut other = tunnels.open(end(99), "b", PEER).unwrap();
+        let mut tickets: Vec<_> = (0..6).map(|port| tunnels.open(end(port), "a", PEER).unwrap()).collect();
         let cut: Vec<bool> = tickets.iter_mut().map(is_cut).collect();
         assert_eq!(cut, [true, true, false, false, false, false]);
         assert!(!is_cut(&mut other));
