@@ -390,6 +390,9 @@ async fn a_deployment_is_planned_applied_and_explained() {
     let health = Health { memory_bytes: 7, ..Health::default() };
     fixture.say(&garage, Channel::Health, serde_json::to_vec(&health).unwrap()).await;
 
+    let shown = async || operator.get::<NodeView>("/v1/nodes/garage").await.unwrap();
+    eventually("all of that is known", async || shown().await.reported.map(drop)).await;
+
     let plan: Plan = operator.post("/v1/deployments/plan", &deploy("1.0.0", "all")).await.unwrap();
     assert!(plan.steps[0].changes && plan.steps[0].online && plan.steps[0].generation == 0);
     let apply = DeployRequest { plan: Some(plan.mark), ..deploy("1.0.0", "all") };
@@ -413,7 +416,7 @@ async fn a_deployment_is_planned_applied_and_explained() {
 
     let status: Status = operator.get("/v1/status").await.unwrap();
     assert!(status.broker_connected && status.nodes.len() == 1);
-    let shown: NodeView = operator.get("/v1/nodes/garage").await.unwrap();
+    let shown = shown().await;
     assert!(shown.online && shown.health.as_ref().is_some_and(|health| health.memory_bytes == 7));
     assert_eq!(shown.desired[0].version.as_ref().unwrap().to_string(), "1.0.0");
     assert_eq!(status.nodes[0], shown);
