@@ -3,9 +3,9 @@
 //! The file is kept small by copying and truncating it; what the app writes between the two is lost. Three files of
 //! [`BYTES_MAX`] are kept: `out.log`, `out.log.1` and, the oldest, `out.log.2`.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::launch::last_lines;
@@ -24,7 +24,7 @@ pub struct Log {
 impl Log {
     /// The log in the directory `logs`, which is made if it is not there.
     pub fn new(logs: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o750).create(logs)?;
+        super::make_private(logs)?;
         Ok(Self { path: logs.join("out.log") })
     }
 

@@ -14,6 +14,7 @@ mod supervise;
 mod systemd;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -223,6 +224,18 @@ impl RunnerSettings {
     /// sd_booted(3), and the right to use it.
     fn systemd_usable(&self) -> bool {
         is_directory(&self.runtime_unit_dir) && rustix::process::geteuid().is_root()
+    }
+}
+
+/// Makes a directory that is nobody else's to read, if it is not there. Those above it stay open: users that systemd makes
+/// for apps must pass through them.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o750).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 

@@ -8,7 +8,6 @@
 //! control groups, catches any.
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -204,12 +203,8 @@ impl Program {
     /// Starts it as the leader of its own process group and writes it down.
     pub async fn start(&self) -> Result<Group, String> {
         let words = self.launch.words().map_err(|e| e.to_string())?;
-        let mut builder = std::fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o750)
-            .create(&self.launch.data)
-            .map_err(|e| format!("cannot make the app's directory {}: {e}", self.launch.data.display()))?;
+        let data = &self.launch.data;
+        super::make_private(data).map_err(|e| format!("cannot make the app's directory {}: {e}", data.display()))?;
         let child = self.spawn_when_free(&words.program, &words.arguments).await;
         let child = child.map_err(|error| not_started(&words.program, &error))?;
         let group = Group::of_child(child).map_err(|error| not_started(&words.program, &error))?;

@@ -79,12 +79,14 @@ impl SystemdRunner {
     ) -> Result<(), String> {
         let files = self.files(&launch.app);
         files.ensure_ours()?;
+        if !files.any() {
+            ensure_free(&files, &systemctl::show(&files.unit).await?)?;
+        }
         let grace = longest_grace(&files, &launch);
         if self.write(&files, &launch).await? {
             systemctl::daemon_reload().await?;
         }
         let shown = systemctl::show(&files.unit).await?;
-        ensure_unshadowed(&files, &shown)?;
         let mut since = Since { secs: now_secs(), exits: 0 };
         if runs(&shown, &launch) {
             let same = |hosted: &&mut Hosted| hosted.launch.digest() == launch.digest();
@@ -101,7 +103,7 @@ impl SystemdRunner {
             // Also sets its count of restarts back.
             systemctl::reset_failed(&files.unit).await;
             if let Err(reason) = systemctl::restart(&files.unit, grace).await {
-                return Err(not_started(&files.unit, &reason, since.secs).await);
+                return Err(not_started(&files.unit, &launch, reason, since.secs).await);
             }
         }
         *here = Some(self.host(files.unit, launch, life, since));
@@ -185,21 +187,22 @@ fn runs(shown: &Shown, launch: &Launch) -> bool {
     is("ORANGERY_RELEASE", launch.release.to_string()) && is(LAUNCH, launch.digest().to_string())
 }
 
-/// A unit of that name may also be in /usr/lib; ours in /run or /etc would hide it.
-fn ensure_unshadowed(files: &Files, shown: &Shown) -> Result<(), String> {
-    let ours = [&files.proven, &files.trial].iter().any(|path| path.as_os_str() == shown.fragment.as_str());
-    if ours {
+/// A unit of that name may also be in /usr/lib, where ours would hide it.
+fn ensure_free(files: &Files, shown: &Shown) -> Result<(), String> {
+    if shown.fragment.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "systemd reads {} from {:?} instead of the unit that was written for the app",
-        files.unit, shown.fragment
-    ))
+    let (unit, path) = (&files.unit, &shown.fragment);
+    Err(format!("there is a unit {unit} already, in {path}, which is not Orangery's; rename the app"))
 }
 
-async fn not_started(unit: &str, reason: &str, since_secs: u64) -> String {
-    let shown = systemctl::show(unit).await.unwrap_or_default();
-    let exit = shown.exit.unwrap_or_else(|| reason.to_owned());
+async fn not_started(unit: &str, launch: &Launch, reason: String, since_secs: u64) -> String {
+    if launch.trial {
+        // It would be started again and again until the driver puts something in its place. A proven one may be.
+        let grace = Duration::from_secs(launch.manifest.run.stop_grace_secs);
+        let _ = systemctl::stop(unit, grace).await;
+    }
+    let exit = systemctl::last_exit(unit, since_secs).await.unwrap_or(reason);
     match systemctl::journal(unit, since_secs).await {
         output if output.is_empty() => format!("systemd could not start {unit}: {exit}"),
         output => format!("systemd could not start {unit}: {exit}; last output: {output}"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::launch::last_lines;
 
@@ -13,8 +14,12 @@ use crate::launch::last_lines;
 const QUICK: Duration = Duration::from_mins(1);
 /// What units allow their app to start, see `TimeoutStartSec` in [`super::unit`].
 const START: Duration = Duration::from_mins(1);
-/// Time for the journal's last lines; they are only an addition.
+/// Time for the journal; what it has is only an addition.
 const JOURNAL: Duration = Duration::from_secs(5);
+/// How long what happened may take to be in the journal.
+const JOURNAL_DELAY: Duration = Duration::from_millis(200);
+/// `SD_MESSAGE_UNIT_PROCESS_EXIT` of sd-messages(3).
+const PROCESS_EXITED: &str = "MESSAGE_ID=98e322203f7a4ed290d09fe03c09fe15";
 
 /// What systemd says of a unit (`systemctl show`, org.freedesktop.systemd1(5)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,6 +122,35 @@ pub async fn journal(unit: &str, since_secs: u64) -> String {
     let mut command = Command::new("journalctl");
     command.args(["--boot", "--lines=5", "--output=cat", "--no-pager", "--quiet", &since, &of_unit]);
     run(command, JOURNAL).await.map(|text| last_lines(text.as_bytes())).unwrap_or_default()
+}
+
+/// How the unit's first process ended last, as systemd wrote it down; `None` if it did not. [`Shown::exit`] is forgotten
+/// with the next start, which may be a moment later.
+pub async fn last_exit(unit: &str, since_secs: u64) -> Option<String> {
+    let deadline = Instant::now() + JOURNAL_DELAY;
+    loop {
+        if let Some(exit) = journaled_exit(unit, since_secs).await {
+            return Some(exit);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        tokio::time::sleep(JOURNAL_DELAY / 4).await;
+    }
+}
+
+async fn journaled_exit(unit: &str, since_secs: u64) -> Option<String> {
+    let (of_unit, since) = (format!("UNIT={unit}"), format!("--since=@{since_secs}"));
+    let mut command = Command::new("journalctl");
+    command.args(["--boot", "--lines=1", "--output=json", "--output-fields=EXIT_CODE,EXIT_STATUS", "--no-pager"]);
+    command.args(["--quiet", &since, PROCESS_EXITED, &of_unit]);
+    let entry: serde_json::Value = serde_json::from_str(run(command, JOURNAL).await.ok()?.trim()).ok()?;
+    let code = match entry.get("EXIT_CODE")?.as_str()? {
+        "exited" => 1,
+        "killed" | "dumped" => 2,
+        _ => return None,
+    };
+    exit(Some(code), entry.get("EXIT_STATUS")?.as_str()?.parse().ok())
 }
 
 async fn call(arguments: &[&str], limit: Duration) -> Result<String, String> {

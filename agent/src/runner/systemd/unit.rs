@@ -24,7 +24,7 @@ const DELAY_STEPS: u32 = 8;
 const STEADY_DELAY_MS: u64 = 2_000;
 
 /// Keys that add to a list. An empty value empties it.
-const LISTS: [&str; 8] = [
+pub const LISTS: [&str; 8] = [
     "ExecStart",
     "Environment",
     "StateDirectory",

@@ -102,7 +102,13 @@ impl Watch {
         let new = shown.exits().saturating_sub(self.counted);
         // It shrinks when an operator starts the unit by hand.
         self.counted = shown.exits();
-        let how = shown.exit.clone().unwrap_or_else(|| format!("an unknown status ({})", shown.result));
+        if new == 0 {
+            return;
+        }
+        let how = match &shown.exit {
+            Some(exit) => exit.clone(),
+            None => self.last_exit().await,
+        };
         for n in 0..new {
             let verdict = self.restarts.exited(if n == 0 { uptime } else { Duration::ZERO });
             self.tell(&how, verdict);
@@ -112,9 +118,19 @@ impl Watch {
         }
     }
 
+    async fn last_exit(&self) -> String {
+        let exit = systemctl::last_exit(&self.unit, self.since.secs).await;
+        exit.unwrap_or_else(|| "an unknown status".to_owned())
+    }
+
     async fn fail(&self, how: &str, verdict: Verdict) {
         if self.life.borrow().failed.is_some() {
             return;
+        }
+        // Told only then: what the driver does next must not meet this stop.
+        let grace = Duration::from_secs(self.launch.manifest.run.stop_grace_secs);
+        if let Err(reason) = systemctl::stop(&self.unit, grace).await {
+            tracing::warn!(app = %self.launch.app, reason, "cannot stop a release that failed");
         }
         let output = match systemctl::journal(&self.unit, self.since.secs).await {
             output if output.is_empty() => "it wrote nothing".to_owned(),
