@@ -134,6 +134,33 @@ async fn an_install_that_is_dropped_at_any_moment_does_not_disturb_the_next() {
 }
 
 #[tokio::test]
+async fn an_install_that_is_dropped_while_it_unpacks_is_found_finished() {
+    let mut world = World::new().await;
+    let release = greeter("1.0.0");
+    world.publish(&release);
+    let (app, want) = (release.app(), release.wanted());
+    let installer = world.installer();
+    // Unpacking is quick: now and then it is over before it is noticed.
+    let caught = async || loop {
+        world.origin.forget_seen();
+        let mut install = Box::pin(installer.install(&app, &want));
+        let mut over = false;
+        while !over && !world.directory_of(&release).exists() {
+            over = tokio::time::timeout(Duration::from_millis(1), &mut install).await.is_ok();
+        }
+        drop(install);
+        if !over && world.sealed(&release).is_none() {
+            break;
+        }
+        collect(&RealDisk, &world.layout(), &app, &[]).unwrap();
+    };
+    tokio::time::timeout(Duration::from_mins(1), caught()).await.unwrap();
+    installer.install(&app, &want).await.unwrap();
+    world.is_whole(&release);
+    assert_eq!(world.asked().iter().filter(|path| **path == release.blob()).count(), 1);
+}
+
+#[tokio::test]
 async fn an_agent_that_is_killed_at_any_write_installs_after_all() {
     let mut world = World::new().await;
     let release = greeter("1.0.0");

@@ -125,7 +125,6 @@ impl Download<'_> {
 
     /// One request. `Ok` means that all bytes are here.
     async fn go(&mut self) -> Result<(), FetchError> {
-        self.whole = false;
         let offset = self.sink.len();
         let wanted = if offset == 0 { Wanted::All } else { Wanted::Rest(offset, &self.tag) };
         let response = self.http.ask(&self.url, wanted).await?;
