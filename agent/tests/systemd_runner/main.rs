@@ -271,6 +271,19 @@ fn an_app_is_confined_unless_its_manifest_says_otherwise() {
 
 #[test]
 #[ignore = "needs root, systemd-nspawn and a Debian root file system; run by `just test-nspawn`"]
+fn a_state_directory_on_a_partition_of_its_own_keeps_the_apps_files() {
+    let machine = Machine::new();
+    machine.run(&["mkdir", "-p", "/var/lib/orangery"]);
+    assert!(machine.run(&["mount", "-t", "tmpfs", "tmpfs", "/var/lib/orangery"]).status.success());
+    done(&machine, "trial 6");
+    let report = format!("{DATA}/report-6.0.0");
+    let report = eventually(&report, || Some(machine.read(&report)).filter(|report| report.ends_with("end\n")));
+    assert_eq!(report, "root\nno etc\nno identity\ncapabilities 0000000000000000\nno new privileges 1\nend\n");
+    assert!(!machine.has("/var/lib/private/orangery"));
+}
+
+#[test]
+#[ignore = "needs root, systemd-nspawn and a Debian root file system; run by `just test-nspawn`"]
 fn an_app_may_change_between_systemd_and_the_agents_own_children() {
     let mut machine = Machine::new();
     // Release 8 is a child of the agent. While it is on trial the unit of release 1 is stopped but stays for the next boot.

@@ -8,6 +8,7 @@
 //! would run after the next start.
 
 mod files;
+mod ground;
 mod systemctl;
 mod unit;
 mod watch;
@@ -154,7 +155,13 @@ impl SystemdRunner {
     /// Writes the files for `launch`; says whether systemd must read its units anew.
     async fn write(&self, files: &Files, launch: &Launch) -> Result<bool, String> {
         let version = *self.version.get_or_init(systemctl::version).await;
-        let place = Place { layout: &self.layout, version };
+        let own_users = ground::can_be_given_away(self.layout.root());
+        if !own_users {
+            // Otherwise systemd makes it, for the user that it makes.
+            let made = super::make_private(&launch.data);
+            made.map_err(|e| format!("cannot make the app's directory {}: {e}", launch.data.display()))?;
+        }
+        let place = Place { layout: &self.layout, version, own_users };
         let text = |text: Result<String, unit::Unwritable>| text.map_err(|unwritable| unwritable.to_string());
         if launch.trial {
             return files.try_out(&text(unit::drop_in(launch, place))?, &text(unit::unit(launch, place))?);

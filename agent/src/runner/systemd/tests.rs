@@ -34,7 +34,7 @@ fn written(text: Result<String, Unwritable>) -> String {
 
 fn text_of(launch: &Launch, version: u32) -> String {
     let layout = Layout::new(STATE);
-    written(unit(launch, Place { layout: &layout, version }))
+    written(unit(launch, Place { layout: &layout, version, own_users: true }))
 }
 
 /// The values of `key`, in order.
@@ -76,7 +76,7 @@ fn a_drop_in_says_everything_that_a_unit_says_and_empties_every_list() {
         text.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
     };
     let layout = Layout::new(STATE);
-    let place = Place { layout: &layout, version: 252 };
+    let place = Place { layout: &layout, version: 252, own_users: true };
     let confined = launch(STATE, |_| ());
     let free = launch(STATE, |run| {
         run.sandbox = false;
@@ -137,16 +137,21 @@ fn a_confined_app_is_a_user_of_its_own_where_systemd_can_make_one() {
     let text = text_of(&launch(STATE, |_| ()), 252);
     assert_eq!(values(&text, "DynamicUser"), ["yes"]);
     assert_eq!(values(&text, "StateDirectory"), ["orangery/apps/a/data"]);
-    let elsewhere = text_of(&launch("/srv/orangery", |_| ()), 252);
-    assert_eq!(values(&elsewhere, "DynamicUser"), ["no"]);
-    assert_eq!(values(&elsewhere, "ReadWritePaths"), ["/srv/orangery/apps/a/data"]);
-    assert_eq!(values(&elsewhere, "CapabilityBoundingSet"), [""], "but it has no capability");
+    let layout = Layout::new(STATE);
+    for (state, own_users) in [("/srv/orangery", true), (STATE, false)] {
+        let launch = launch(state, |_| ());
+        let elsewhere = written(unit(&launch, Place { layout: &layout, version: 252, own_users }));
+        assert_eq!(values(&elsewhere, "DynamicUser"), ["no"]);
+        assert!(values(&elsewhere, "StateDirectory").is_empty());
+        assert_eq!(values(&elsewhere, "ReadWritePaths"), [launch.data.to_str().unwrap()]);
+        assert_eq!(values(&elsewhere, "CapabilityBoundingSet"), [""], "but it has no capability");
+    }
 }
 
 #[test]
 fn what_systemd_would_drop_or_misread_is_refused() {
     let layout = Layout::new(STATE);
-    let place = Place { layout: &layout, version: 252 };
+    let place = Place { layout: &layout, version: 252, own_users: true };
     let control = launch(STATE, |run| drop(run.env.insert("A".into(), "\u{1b}[31m".into())));
     assert_eq!(unit(&control, place), Err(Unwritable::Control("A".into())));
     for state in ["/srv/with space", "/srv/with\"quote", "/srv/with\nline"] {

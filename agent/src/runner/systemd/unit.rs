@@ -10,12 +10,12 @@ use orangery_wire::manifest::{Run, StopSignal};
 use crate::launch::Launch;
 use crate::layout::Layout;
 
+use super::ground::STATE_ROOT;
+
 /// First line of every file that is written; a unit without it is somebody else's and is left alone.
 pub const MARK: &str = "# Written by orangery-agent, which also replaces and removes it.";
 /// systemd refuses longer lines (`LONG_LINE_MAX`), in bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// Where systemd keeps the state of services that run as users of their own.
-const STATE_ROOT: &str = "/var/lib";
 /// The first systemd that lengthens the delay before each restart.
 const GROWING_DELAY_VERSION: u32 = 254;
 /// Steps from the first delay to the longest; each is about twice the one before.
@@ -59,6 +59,8 @@ pub struct Place<'a> {
     pub layout: &'a Layout,
     /// The version of systemd, such as 252.
     pub version: u32,
+    /// Whether systemd can make a user for an app and give it its directory, see [`super::ground`].
+    pub own_users: bool,
 }
 
 type Line = (&'static str, String);
@@ -177,10 +179,9 @@ fn output() -> Vec<Line> {
 }
 
 /// Who the app is, and what of the state directory it may touch. A confined app is a user of its own, made for it by
-/// systemd, which also hands it its directory; that works below /var/lib alone. Elsewhere it is root without any
-/// capability.
+/// systemd, which also gives it its directory; where that does not work it is root without any capability.
 fn user(launch: &Launch, place: Place<'_>) -> Result<Vec<Line>, Unwritable> {
-    let state = launch.data.strip_prefix(STATE_ROOT).ok();
+    let state = launch.data.strip_prefix(STATE_ROOT).ok().filter(|_| place.own_users);
     let sandbox = launch.manifest.run.sandbox;
     let mut lines = vec![("DynamicUser", yes(sandbox && state.is_some()))];
     match state {
