@@ -87,20 +87,23 @@ impl Follow {
             plan.steps.iter().filter(|step| step.changes).map(|step| (&step.node, step)).collect();
         let mut seen_online: Vec<NodeId> =
             steps.values().filter(|step| step.online).map(|step| step.node.clone()).collect();
+        let mut found = BTreeMap::new();
         loop {
-            let status: Status = self.client.get("/v1/status").await?;
-            seen_online.extend(status.nodes.iter().filter(|node| node.online).map(|node| node.node.clone()));
-            let found = look(&steps, &plan.app, &status.nodes);
+            match self.client.get::<Status>("/v1/status").await {
+                Ok(status) => {
+                    let online = status.nodes.iter().filter(|node| node.online);
+                    seen_online.extend(online.map(|node| node.node.clone()));
+                    found = look(&steps, &plan.app, &status.nodes);
+                }
+                // The nodes go on by themselves, and the coordinator may be back in a moment.
+                Err(error @ ClientError::Unreachable { .. }) if Instant::now() < deadline => {
+                    tracing::info!(reason = %error, "the coordinator is away");
+                }
+                Err(error) => return Err(error.into()),
+            }
             let waits_for = |step: &&PlanStep| !found.contains_key(&step.node) && seen_online.contains(&step.node);
             if !steps.values().any(waits_for) || Instant::now() >= deadline {
-                let left = |step: &PlanStep| {
-                    if seen_online.contains(&step.node) { How::TimedOut } else { How::Offline }
-                };
-                let ending = |step: &&PlanStep| Ending {
-                    node: step.node.clone(),
-                    how: found.get(&step.node).cloned().unwrap_or_else(|| left(step)),
-                };
-                return Ok(steps.values().map(ending).collect());
+                return Ok(endings(&steps, &found, &seen_online));
             }
             self.show_events(&steps, &plan.app, deadline.min(Instant::now() + LOOK_EVERY), &mut show).await?;
         }
@@ -115,7 +118,14 @@ impl Follow {
         show: &mut impl FnMut(&EventView) -> io::Result<()>,
     ) -> Result<(), FollowError> {
         while let Ok(event) = timeout_at(pause_ends, self.events.next()).await {
-            let event = event?;
+            let event = match event {
+                Ok(event) => event,
+                Err(ClientError::Unreachable { .. }) => {
+                    tokio::time::sleep_until(pause_ends).await;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let step = steps.get(&event.event.node).filter(|_| event.event.app.as_ref().is_none_or(|of| of == app));
             let Some(step) = step else { continue };
             if generation(&event.event.what).is_some_and(|generation| generation != step.generation) {
@@ -128,6 +138,12 @@ impl Follow {
         }
         Ok(())
     }
+}
+
+fn endings(steps: &BTreeMap<&NodeId, &PlanStep>, found: &BTreeMap<NodeId, How>, seen_online: &[NodeId]) -> Vec<Ending> {
+    let left = |node: &NodeId| if seen_online.contains(node) { How::TimedOut } else { How::Offline };
+    let how = |node: &NodeId| found.get(node).cloned().unwrap_or_else(|| left(node));
+    steps.keys().map(|node| Ending { node: (*node).clone(), how: how(node) }).collect()
 }
 
 /// The generation that an event is about, if it is about one.

@@ -45,7 +45,7 @@ impl Programs {
 async fn build(cargo: &Path, package: &Path, own: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(cargo);
     // The whole workspace is selected, as `cargo run --bin orangery` does: with the same features nothing is built twice.
-    command.args(["build", "--quiet", "--workspace", "--bin", AGENT, "--bin", GREETER]);
+    command.args(["build", "--workspace", "--bin", AGENT, "--bin", GREETER]);
     command.args(same_place(own)).current_dir(package).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         // What `cargo run` says of this package would look like a change to build scripts that watch it.
