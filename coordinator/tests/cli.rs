@@ -151,6 +151,17 @@ fn init_says_what_it_made_and_never_makes_it_twice() {
 }
 
 #[test]
+fn init_fills_an_empty_directory_that_is_there_already() {
+    let operator = Operator::new();
+    fs::create_dir(operator.home()).unwrap();
+    operator.out(&["init", "--address", "127.0.0.1", "--mqtt-url", "mqtts://broker.local:8883"]);
+    assert_eq!((fs::read_dir(operator.home()).unwrap().count(), mode(&operator.home())), (4, 0o700));
+    let settings = fs::read_to_string(operator.home().join("coordinator/coordinator.toml")).unwrap();
+    assert!(settings.contains("url = \"mqtts://broker.local:8883\""), "{settings}");
+    assert!(operator.out(&["init"]).contains("nothing was changed"));
+}
+
+#[test]
 fn init_leaves_a_directory_with_other_things_alone() {
     let operator = Operator::new();
     fs::create_dir(operator.home()).unwrap();

@@ -64,7 +64,8 @@ fn remark(step: &PlanStep) -> Word {
     match (&step.warning, step.changes, step.online) {
         (Some(warning), ..) => Word::new(warning, Tone::Bad),
         (None, false, _) if step.now == step.then => Word::plain("no change"),
-        (None, false, _) => Word::new("told already", Tone::Wait),
+        (None, false, false) => Word::new("told already; offline", Tone::Wait),
+        (None, false, true) => Word::new("told already", Tone::Wait),
         (None, true, false) => Word::new("offline: takes it when it is back", Tone::Wait),
         (None, true, true) => Word::plain(""),
     }

@@ -26,7 +26,7 @@ pub fn app_rows(nodes: &[NodeView], now: UnixTime) -> Vec<AppRow> {
     nodes.iter().flat_map(|node| rows_of(node, now)).collect()
 }
 
-/// The table of [`app_rows`].
+/// One line for each app of each node, as a table.
 pub fn fleet_table(nodes: &[NodeView], now: UnixTime) -> String {
     let cells = |row: AppRow| {
         let app = row.app.map_or_else(|| "-".to_owned(), |app| app.to_string());

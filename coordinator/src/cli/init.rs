@@ -6,7 +6,7 @@ mod settings;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -135,7 +135,8 @@ fn is_made(home: &Home) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Makes everything in `home`, which must not exist or be empty. Either all of it is there afterwards, or nothing.
+/// Makes everything in `home`, which must not exist or be empty. If it did not exist, all of it is there afterwards or
+/// nothing.
 pub fn init(home: &Home, args: &InitArgs, now: UnixTime) -> anyhow::Result<Made> {
     let host = args.address.clone().unwrap_or_else(address::outgoing);
     let https_port = address::chosen_port(args.https_port, &[])?;
@@ -147,21 +148,37 @@ pub fn init(home: &Home, args: &InitArgs, now: UnixTime) -> anyhow::Result<Made>
     let config =
         Config::parse(&text, &home.coordinator_settings()).context("cannot make the coordinator's settings")?;
     let root = std::path::absolute(home.root())?;
-    let parent = root.parent().context("the directory to make is the root directory; name another with --dir")?;
-    let failed = || format!("cannot make {}", root.display());
-    fs::create_dir_all(parent).with_context(failed)?;
+    make(&root, |staged| fill(&Home::new(staged), &host, &text, &config.https.url, now))
+        .with_context(|| format!("cannot make {}", root.display()))?;
+    Ok(Made { url: config.https.url, mqtt })
+}
+
+/// Fills a directory that nobody sees yet and puts it in the place of `root`. A directory that is there already may be a
+/// mount point, which cannot be replaced: then it is filled from within, the settings that complete it last.
+fn make(root: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let parent = root.parent().context("it is the root directory; name another one with --dir")?;
+    let (beside, is_new) = if root.exists() { (root, false) } else { (parent, true) };
+    fs::create_dir_all(beside)?;
+    if !is_new {
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))?;
+    }
     let staging = tempfile::Builder::new()
         .prefix(".orangery-init-")
         .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir_in(parent)
-        .with_context(failed)?;
-    let staged = Home::new(staging.path());
-    fill(&staged, &host, &text, &config.https.url, now).with_context(failed)?;
-    fs::rename(staging.path(), &root).with_context(failed)?;
-    // It is in its place, so there is nothing left to remove.
-    drop(staging.keep());
-    durable::sync_directory(parent).with_context(failed)?;
-    Ok(Made { url: config.https.url, mqtt })
+        .tempdir_in(beside)?;
+    fill(staging.path())?;
+    if is_new {
+        fs::rename(staging.path(), root)?;
+        // It is in its place, so there is nothing left to remove.
+        drop(staging.keep());
+    } else {
+        for name in ["coordinator", "owner", "operator.token", "client.toml"] {
+            fs::rename(staging.path().join(name), root.join(name))?;
+        }
+        staging.close()?;
+    }
+    durable::sync_directory(beside)?;
+    Ok(())
 }
 
 fn fill(home: &Home, host: &str, settings: &str, url: &str, now: UnixTime) -> anyhow::Result<()> {

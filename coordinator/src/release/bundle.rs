@@ -1,5 +1,5 @@
 //! The file that carries a release: `manifest.json`, `targets.json` once it is signed, and `packs/DIGEST` for every pack
-//! that the manifest names, in an [`archive`](super::archive).
+//! that the manifest names, in an [`archive`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
