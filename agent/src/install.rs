@@ -299,7 +299,6 @@ impl Place {
         })?;
         // The last step: from here on the release exists.
         disk::replace(disk, &layout.seal(app, id), seal, SEAL_MODE).map_err(failed("sealing the release"))?;
-        disk.sync_dir(&releases).map_err(failed("sealing the release"))?;
         drop_part(disk, layout, tree);
         Ok(())
     }

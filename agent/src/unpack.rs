@@ -82,12 +82,16 @@ pub fn unpack(pack: File, tree: &Tree, releases: &Directory, name: &str) -> Resu
     let release = releases.make(name, PRIVATE).map_err(|e| UnpackError::disk("making", name, e))?;
     let root = release.make(TREE, PUBLIC).map_err(|e| UnpackError::disk("making", TREE, e))?;
     let mut contents = Contents::open(pack, tree).map_err(|e| pack_error("", &e))?;
-    Syncers::run(|syncers| write_files(&mut contents, tree, &root, syncers))?;
-    contents.finish()?;
-    make_links(tree, &root)?;
-    Syncers::run(|syncers| sync_directories(tree, &root, syncers))?;
-    root.sync().map_err(|e| UnpackError::disk("syncing", TREE, e))?;
-    release.open_up().map_err(|e| UnpackError::disk("syncing", name, e))?;
+    // In no particular order, for nothing of it counts before the seal; but all of it is durable when this returns.
+    Syncers::run(|syncers| {
+        write_files(&mut contents, tree, &root, syncers)?;
+        contents.finish()?;
+        make_links(tree, &root)?;
+        release.open_up().map_err(|e| UnpackError::disk("opening up", name, e))?;
+        sync_directories(tree, &root, syncers)?;
+        syncers.sync(root.into_file(), TREE)?;
+        syncers.sync(release.into_file(), name)
+    })?;
     releases.sync().map_err(|e| UnpackError::disk("syncing", "releases", e))
 }
 
