@@ -192,7 +192,8 @@ impl Version {
 impl FromStr for Version {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let invalid = || InvalidId::new("version", text, "use MAJOR.MINOR.PATCH, such as 1.4.0 or 2.0.0-rc.1 (semver.org)");
+        let invalid =
+            || InvalidId::new("version", text, "use MAJOR.MINOR.PATCH, such as 1.4.0 or 2.0.0-rc.1 (semver.org)");
         if text.len() > 64 {
             return Err(invalid());
         }

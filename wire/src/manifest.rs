@@ -320,8 +320,7 @@ impl Manifest {
         if bytes.len() > limits::MANIFEST_BYTES_MAX {
             return Err(InvalidManifest::TooLarge { size: bytes.len(), max: limits::MANIFEST_BYTES_MAX });
         }
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|e| InvalidManifest::Unreadable(e.to_string()))?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| InvalidManifest::Unreadable(e.to_string()))?;
         manifest.validate()?;
         Ok(manifest)
     }
@@ -512,10 +511,7 @@ impl Tree {
 
     fn ensure_executable(&self, command: &str, platform: &str) -> Result<(), InvalidManifest> {
         let found = command.starts_with('/')
-            || self
-                .entries
-                .iter()
-                .any(|e| matches!(e, Entry::File { path, executable: true, .. } if path == command));
+            || self.entries.iter().any(|e| matches!(e, Entry::File { path, executable: true, .. } if path == command));
         ensure(found, "exec", || {
             format!("{command:?} is neither an absolute path nor an executable file in the tree of {platform}")
         })

@@ -367,7 +367,10 @@ impl What {
 
     /// Whether a full outbox may drop it to keep the others.
     pub fn is_telemetry(&self) -> bool {
-        matches!(self, Self::PhaseChanged { .. } | Self::Retrying { .. } | Self::AppExited { .. } | Self::AppHealth { .. })
+        matches!(
+            self,
+            Self::PhaseChanged { .. } | Self::Retrying { .. } | Self::AppExited { .. } | Self::AppHealth { .. }
+        )
     }
 }
 
@@ -493,7 +496,8 @@ mod tests {
 
     #[test]
     fn codes_are_the_words_that_json_has() {
-        let refusal = Refusal { release: ReleaseId(Digest([0; 32])), code: RefusalCode::NoSpace, reason: String::new() };
+        let refusal =
+            Refusal { release: ReleaseId(Digest([0; 32])), code: RefusalCode::NoSpace, reason: String::new() };
         let what = What::Refused { generation: 1, version: None, refusal };
         let json = serde_json::to_value(&what).unwrap();
         assert_eq!(json["code"], what.code());

@@ -29,7 +29,9 @@ pub struct Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
     /// It does not begin with the mark, or is too long.
-    #[error("this is not an invite token: it must begin with \"orangery1.\"; copy the whole line that `orangery node invite` printed")]
+    #[error(
+        "this is not an invite token: it must begin with \"orangery1.\"; copy the whole line that `orangery node invite` printed"
+    )]
     NotAToken,
     /// The rest is damaged.
     #[error("the invite token is damaged or cut short; copy the whole line that `orangery node invite` printed")]

@@ -27,8 +27,7 @@ pub enum Channel {
 
 impl Channel {
     /// All channels.
-    pub const ALL: [Self; 6] =
-        [Self::Desired, Self::Acked, Self::Reported, Self::Health, Self::Event, Self::Online];
+    pub const ALL: [Self; 6] = [Self::Desired, Self::Acked, Self::Reported, Self::Health, Self::Event, Self::Online];
 
     /// The last level of the topic.
     pub fn as_str(self) -> &'static str {
@@ -104,9 +103,15 @@ mod tests {
         ] {
             assert!(!may_publish(client, topic), "{client} publishes {topic}");
         }
-        for filter in
-            ["#", "+/#", "orangery/v1/node/+/desired", "orangery/v1/node/a/#", "orangery/v1/node/b/desired", "$SYS/#", ""]
-        {
+        for filter in [
+            "#",
+            "+/#",
+            "orangery/v1/node/+/desired",
+            "orangery/v1/node/a/#",
+            "orangery/v1/node/b/desired",
+            "$SYS/#",
+            "",
+        ] {
             assert!(!may_subscribe("a", filter), "a subscribes to {filter}");
         }
         assert!(may_subscribe(COORDINATOR, &filter_all(Channel::Event)));
