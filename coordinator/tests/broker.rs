@@ -244,6 +244,22 @@ async fn the_will_of_an_old_connection_does_not_contradict_the_new_one() {
     assert_eq!(heard, (0..20).map(|round| format!("online {round}")).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_node_that_was_cut_gets_in_again_at_once() {
+    let ca = ca();
+    let broker = start(&ca);
+    let address = broker.addr().to_string();
+    let tls = node(&ca, "a");
+    let will = Some(("orangery/v1/node/a/online", "offline"));
+    for (version, rounds) in [(Version::V3, 100), (Version::V5, 5)] {
+        for round in 0..rounds {
+            let how = Connect { will, version, ..as_node(&address, &tls, "a") };
+            let again = Client::connect(&how).await;
+            assert!(again.is_ok(), "{version:?}, round {round}: {:?}", again.err());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_broker_knows_everything_again() {
     const NODES: usize = 200;

@@ -1,7 +1,8 @@
 //! The gate inside rmqtt: who is let in, and which topics it may use. The rule itself is in [`orangery_wire::topics`].
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use orangery_wire::limits::PACKET_BYTES_MAX;
@@ -18,25 +19,32 @@ use rmqtt::types::{
 use super::denials::{Denials, excerpt};
 use super::tunnels::{End, Refused, Tunnels};
 
+/// Longest wait for the end of a client's old session.
+const OLD_SESSION_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked for. rmqtt has no word for "gone".
+const OLD_SESSION_LOOK: Duration = Duration::from_millis(2);
+
 /// The gate.
 #[derive(Debug, Clone)]
 pub struct Gate {
     tunnels: Arc<Tunnels>,
     denials: Arc<Denials>,
+    /// rmqtt, which holds the gate in turn: emptied by [`Gate::remove`].
+    context: Arc<Mutex<Option<ServerContext>>>,
 }
 
 impl Gate {
     /// A gate that lets in whom `tunnels` knows and counts in `denials` whom it does not.
     pub fn new(tunnels: Arc<Tunnels>, denials: Arc<Denials>) -> Self {
-        Self { tunnels, denials }
+        Self { tunnels, denials, context: Arc::default() }
     }
 
     /// Puts the gate in place. Must be done before rmqtt listens: without it everything is allowed.
     pub async fn install(&self, context: &ServerContext) {
+        *self.context.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.clone());
         let register = context.extends.hook_mgr().register();
         for point in [
             Type::ClientAuthenticate,
-            Type::ClientConnected,
             Type::ClientSubscribeCheckAcl,
             Type::MessagePublishCheckAcl,
             Type::MessagePublish,
@@ -46,7 +54,12 @@ impl Gate {
         register.start().await;
     }
 
-    fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
+    /// Lets go of rmqtt, when it has stopped.
+    pub fn remove(&self) {
+        *self.context.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
         let id = connect.id();
         let client: &str = &id.client_id;
         let will = connect.last_will().map(|will| will_topic(&will));
@@ -55,11 +68,29 @@ impl Gate {
             return AuthResult::NotAuthorized;
         }
         match self.tunnels.connect(end(id), client) {
-            Ok(()) => AuthResult::Allow(false, None),
+            Ok(()) => {
+                self.old_session_gone(id).await;
+                AuthResult::Allow(false, None)
+            }
             Err(refused) => {
                 self.refused(end(id), client, refused);
                 AuthResult::NotAuthorized
             }
+        }
+    }
+
+    /// Waits until the client's old session, whose tunnel has been cut, has ended. Left to itself rmqtt asks the old one to
+    /// leave, and if that is leaving already and does not hear, refuses the new one ("service unavailable").
+    async fn old_session_gone(&self, id: &Id) {
+        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(context) = context else { return };
+        let gone = async {
+            while context.extends.shared().await.entry(id.clone()).exist() {
+                tokio::time::sleep(OLD_SESSION_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(OLD_SESSION_MAX, gone).await.is_err() {
+            tracing::debug!(node = %id.client_id, "an old session lingers");
         }
     }
 
@@ -136,7 +167,7 @@ fn will_topic<'a>(will: &LastWill<'a>) -> &'a str {
 impl Handler for Gate {
     async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
         let verdict = match parameter {
-            Parameter::ClientAuthenticate(connect) => HookResult::AuthResult(self.authenticate(connect)),
+            Parameter::ClientAuthenticate(connect) => HookResult::AuthResult(self.authenticate(connect).await),
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
                 HookResult::SubscribeAclResult(self.subscribe(session, subscribe))
             }
@@ -147,10 +178,6 @@ impl Handler for Gate {
                 Some(nowhere) => HookResult::Publish(nowhere),
                 None => return (true, result),
             },
-            Parameter::ClientConnected(session) => {
-                self.tunnels.cut_superseded(end(&session.id), &session.id.client_id);
-                return (true, result);
-            }
             _ => return (true, result),
         };
         (false, Some(verdict))

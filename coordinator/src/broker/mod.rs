@@ -226,6 +226,7 @@ fn run(
         }
     });
     runtime.shutdown_timeout(STOP_MAX);
+    gate.remove();
 }
 
 async fn start(

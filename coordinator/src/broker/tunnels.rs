@@ -115,7 +115,8 @@ impl Tunnels {
         Ok(Ticket { tunnels: self.clone(), end, name, cut: cut_rx, connected })
     }
 
-    /// Lets the client at `end` in under `client_id`. A connection that it had before is superseded from now on.
+    /// Lets the client at `end` in under `client_id`, and cuts the tunnel by which it was connected before: a node that
+    /// comes back need not wait until its old connection is found dead.
     pub fn connect(&self, end: Option<End>, client_id: &str) -> Result<(), Refused> {
         let end = end.ok_or(Refused::UnknownEnd)?;
         let mut state = self.lock();
@@ -127,16 +128,10 @@ impl Tunnels {
             let _ = waiting.send(());
         }
         let name = open.name.clone();
-        state.connected.insert(name, end);
+        if let Some(before) = state.connected.insert(name, end).filter(|before| *before != end) {
+            state.open.remove(&before);
+        }
         Ok(())
-    }
-
-    /// Cuts the tunnels by which the client was connected before the one at `end`. To be called when rmqtt is done
-    /// with the old session: cut sooner, it could not be told, and rmqtt would refuse the new one.
-    pub fn cut_superseded(&self, end: Option<End>, client_id: &str) {
-        let mut state = self.lock();
-        let Some(now) = state.connected.get(client_id).copied().filter(|now| Some(*now) == end) else { return };
-        state.open.retain(|end, open| *end == now || *open.name != *client_id || open.waiting.is_some());
     }
 
     /// Whether another connection of the same client has taken the place of the one at `end`.
@@ -248,12 +243,8 @@ mod tests {
         let mut new = tunnels.open(end(2), "a", PEER).unwrap();
         assert!(!is_cut(&mut old), "a handshake alone takes no place");
         tunnels.connect(Some(end(2)), "a").unwrap();
+        assert!(is_cut(&mut old) && !is_cut(&mut new));
         assert!(tunnels.is_superseded(Some(end(1)), "a"));
-        tunnels.cut_superseded(Some(end(1)), "a");
-        assert!(!is_cut(&mut old) && !is_cut(&mut new), "the old one has no say any more");
-        let mut next = tunnels.open(end(3), "a", PEER).unwrap();
-        tunnels.cut_superseded(Some(end(2)), "a");
-        assert!(is_cut(&mut old) && !is_cut(&mut new) && !is_cut(&mut next));
         drop(old);
         assert!(!tunnels.is_superseded(Some(end(2)), "a"));
         assert_eq!(tunnels.connected(), 1);
