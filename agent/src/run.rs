@@ -9,7 +9,7 @@ use orangery_wire::messages::{AppReport, ReleaseRef, Reported, TrustReport, What
 use orangery_wire::{AppName, ReleaseId, messages};
 
 use crate::clock::Clock;
-use crate::config::{DefaultRunner, OnStop, Settings};
+use crate::config::{OnStop, Settings};
 use crate::control::{self, ControlError, StatusView};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Event, World};
@@ -20,7 +20,7 @@ use crate::layout::Layout;
 use crate::link::{Link, LinkSettings};
 use crate::outbox::{Outbox, OutboxError};
 use crate::record::{self, NodeState};
-use crate::runner::{Preference, RunnerSettings, Runners};
+use crate::runner::{RunnerSettings, Runners};
 use crate::trusted::Trusted;
 use crate::{store, tls};
 
@@ -102,7 +102,7 @@ async fn serve(
     let installer =
         Arc::new(Installer::new(&settings, layout.clone(), disk.clone(), http, trusted, board.clone(), clock.clone()));
     let (exits, mut exited) = tokio::sync::mpsc::unbounded_channel();
-    let runners = Arc::new(Runners::new(layout.clone(), runner_settings(&settings), exits));
+    let runners = Arc::new(Runners::new(layout.clone(), RunnerSettings::from(&settings.runner), exits));
     let link_settings = LinkSettings {
         keepalive: std::time::Duration::from_secs(settings.link.keepalive_secs),
         backoff_max: std::time::Duration::from_secs(settings.link.backoff_max_secs),
@@ -154,15 +154,6 @@ async fn serve(
     link.stop().await;
     let _ = std::fs::remove_file(world.layout.socket());
     Ok(())
-}
-
-fn runner_settings(settings: &Settings) -> RunnerSettings {
-    let default = match settings.runner.default {
-        DefaultRunner::Auto => Preference::Auto,
-        DefaultRunner::Process => Preference::Process,
-        DefaultRunner::Systemd => Preference::Systemd,
-    };
-    RunnerSettings { default, ..RunnerSettings::default() }
 }
 
 fn open_outbox(

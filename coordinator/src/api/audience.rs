@@ -1,5 +1,5 @@
 //! Who may ask for what. Nothing is allowed that a route does not name: a route has exactly one audience, and
-//! [`guard`] stands before every one of them.
+//! `guard` stands before every one of them.
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;

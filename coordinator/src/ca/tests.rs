@@ -59,8 +59,15 @@ fn a_node_gets_the_name_that_it_was_enrolled_under_whatever_its_request_says() {
     assert!(!parsed.is_ca());
     let usage = parsed.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && !usage.server_auth && !usage.any);
-    let names: Vec<String> =
-        parsed.subject_alternative_name().unwrap().unwrap().value.general_names.iter().map(|n| n.to_string()).collect();
+    let names: Vec<String> = parsed
+        .subject_alternative_name()
+        .unwrap()
+        .unwrap()
+        .value
+        .general_names
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(names.len(), 1);
     assert!(names[0].contains("urn:orangery:node:a"), "{names:?}");
 }
