@@ -75,7 +75,7 @@ fn join(config: Option<&Path>, token: &str, name: Option<&NodeId>) -> Result<Exi
     let wish = name.map(NodeId::as_str).or(host.as_deref());
     let joined = run::runtime()?.block_on(identity::join(&disk, &layout, &token, wish, &clock))?;
     println!("This node is {} and belongs to {}.", joined.node, joined.url);
-    println!("Next: start it with `orangery-agent run`{}.", config_hint(config));
+    println!("Next: start it with `orangery-agent run{}`.", config_hint(config));
     Ok(ExitCode::SUCCESS)
 }
 
