@@ -23,8 +23,11 @@ test-long:
 test-nspawn:
     cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture
 
+# the agent as boards get it, with relative relocations packed
+dist:
+    RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs" cargo build --profile dist -p orangery-agent -p orangery-greeter
+
 # size and speed, side by side with their floors
-bench *FIGURES:
-    cargo build --profile dist -p orangery-agent -p orangery-greeter
+bench *FIGURES: dist
     cargo build --release --workspace --bins
     ORANGERY_PROGRAMS=target/dist cargo run --release -p orangery-tests --bin bench -- {{FIGURES}}

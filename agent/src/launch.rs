@@ -113,7 +113,10 @@ pub fn not_started(program: &Path, error: &io::Error) -> String {
 pub fn last_lines(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().map(printable).filter(|line| !line.is_empty());
-    let mut last: Vec<String> = lines.rev().take(LAST_LINES).collect();
+    let mut last: Vec<String> = lines.rev().collect();
+    // An app that is started again says the same again.
+    last.dedup();
+    last.truncate(LAST_LINES);
     last.reverse();
     last.join(" | ")
 }
