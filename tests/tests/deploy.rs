@@ -5,7 +5,7 @@
 use orangery_tests::fleet::{Fleet, GREETER, Node, Setup};
 use orangery_tests::mosquitto::Mosquitto;
 use orangery_tests::process::{eventually, fail, succeed};
-use orangery_wire::messages::{Phase, RefusalCode};
+use orangery_wire::messages::{Phase, RefusalCode, What};
 
 /// The story that every operator lives through: good, better, bad.
 fn good_then_better_then_bad(fleet: &Fleet, node: &Node) {
@@ -139,4 +139,39 @@ fn a_revoked_node_is_cut_off_and_stays_off() {
     succeed(&mut fleet.orangery(&["node", "revoke", "attic"]));
     eventually("the node is offline", || (!fleet.view("attic")?.online).then_some(()));
     eventually("the node notices", || succeed(&mut node.agent(&["status"])).contains("is not connected").then_some(()));
+}
+
+#[test]
+fn two_apps_are_fetched_together_and_tried_one_after_the_other() {
+    let fleet = Fleet::start();
+    let port = orangery_tests::process::free_port();
+    let mut node = fleet.joined("attic", &format!("[apps.second.env]\nPORT = \"{port}\"\n"));
+    node.start();
+    let slow = format!("soak_secs = 1\n{GREETER}");
+    let tree = fleet.greeter_tree("1.0.0", "version = 1.0.0\nmessage = hello\nhealth_status = 200\n");
+    for app in ["greeter", "second"] {
+        fleet.publish_tree(app, "1.0.0", &tree, &slow);
+    }
+    for app in ["greeter", "second"] {
+        fleet.deploy(&format!("{app}@1.0.0"), "all");
+    }
+    fleet.settled_on("attic", "1.0.0");
+    eventually("both run", || {
+        let apps = fleet.view("attic")?.reported?.apps;
+        let proven = apps.iter().filter(|app| app.current.is_some() && app.phase == Phase::Settled);
+        (proven.count() == 2).then_some(())
+    });
+    let mut on_trial = None;
+    eventually("all events have arrived", || node.outbox_is_empty().then_some(()));
+    for view in fleet.events("attic") {
+        match (view.event.what, view.event.app) {
+            (What::PhaseChanged { phase: Phase::Activating, .. }, app) => {
+                assert_eq!(on_trial, None, "{app:?} began its trial during another");
+                on_trial = app;
+            }
+            (What::Committed { .. }, app) => assert_eq!(on_trial.take(), app),
+            _ => {}
+        }
+    }
+    node.check();
 }
