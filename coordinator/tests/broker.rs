@@ -251,7 +251,7 @@ async fn a_node_that_was_cut_gets_in_again_at_once() {
     let address = broker.addr().to_string();
     let tls = node(&ca, "a");
     let will = Some(("orangery/v1/node/a/online", "offline"));
-    for (version, rounds) in [(Version::V3, 100), (Version::V5, 5)] {
+    for (version, rounds) in [(Version::V3, 400), (Version::V5, 20)] {
         for round in 0..rounds {
             let how = Connect { will, version, ..as_node(&address, &tls, "a") };
             let again = Client::connect(&how).await;
