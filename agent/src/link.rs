@@ -176,6 +176,11 @@ impl Link {
         self.0.shared.outbound().acked(sequence);
     }
 
+    /// Forgets which events are in flight, for the coordinator was away while the broker was not: offer them again.
+    pub fn forget_events(&self) {
+        self.0.shared.outbound().forget_events();
+    }
+
     /// Says "offline" and disconnects, within [`STOP_MAX`]. If the broker does not take it in that time the connection is
     /// cut and the will says the same. Again, it does nothing.
     pub async fn stop(&self) {

@@ -14,8 +14,9 @@ use crate::process::{Running, eventually, free_port, output, program, succeed};
 
 /// A coordinator with a directory of its own, and the owner's keys.
 pub struct Fleet {
-    directory: tempfile::TempDir,
+    // Dropped before the directory, in which its log is.
     coordinator: Option<Running>,
+    directory: tempfile::TempDir,
 }
 
 /// How a fleet is set up.
@@ -36,7 +37,7 @@ impl Fleet {
     /// `orangery init` alone.
     pub fn init(setup: &Setup) -> Self {
         let directory = tempfile::Builder::new().prefix("orangery-").tempdir().expect("a temporary directory");
-        let fleet = Self { directory, coordinator: None };
+        let fleet = Self { coordinator: None, directory };
         let mut init = fleet.orangery(&["init", "--address", "127.0.0.1", "--https-port", "0"]);
         match &setup.mqtt_url {
             Some(url) => init.args(["--mqtt-url", url]),
@@ -61,7 +62,7 @@ impl Fleet {
         let ready = self.path().join("ready");
         let _ = std::fs::remove_file(&ready);
         let config = self.home().join("coordinator/coordinator.toml");
-        let mut command = self.orangery(&["serve"]);
+        let mut command = self.orangery(&["serve", "-v"]);
         command.arg("--config").arg(config).arg("--ready-file").arg(&ready);
         let mut running = Running::start("coordinator", command, self.path().join("coordinator.log"));
         eventually("the coordinator is ready", || {

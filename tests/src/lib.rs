@@ -2,5 +2,6 @@
 
 pub mod fleet;
 pub mod mosquitto;
+pub mod mqtt;
 pub mod process;
 pub mod random;

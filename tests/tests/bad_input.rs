@@ -7,16 +7,20 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use orangery_tests::fleet::{Fleet, GREETER, Node};
+use orangery_tests::mqtt;
 use orangery_tests::process::{eventually, fail, output, succeed};
+use orangery_tests::random::Random;
 use orangery_wire::Digest;
 use orangery_wire::manifest::{Manifest, this_platform};
-use orangery_wire::messages::{Phase, RefusalCode};
+use orangery_wire::messages::{Phase, RefusalCode, What};
+use orangery_wire::rest::EventView;
 use orangery_wire::token::Token;
+use orangery_wire::topics::{self, Channel};
 
 /// A fleet with a node that runs greeter 1.0.0, which nothing of what follows may touch.
 struct World {
-    fleet: Fleet,
     node: Node,
+    fleet: Fleet,
     process: String,
 }
 
@@ -28,7 +32,7 @@ impl World {
         fleet.deploy("greeter@1.0.0", "all");
         fleet.settled_on("attic", "1.0.0");
         let process = run_state(&node);
-        Self { fleet, node, process }
+        Self { node, fleet, process }
     }
 
     fn assert_untouched(&self, after: &str) {
@@ -287,6 +291,63 @@ fn every_wrong_release_is_refused_before_it_reaches_a_node() {
 #[test]
 fn every_damaged_artifact_is_refused_by_the_node() {
     check(ARTIFACTS);
+}
+
+#[test]
+fn broken_json_on_every_topic_is_dropped_and_told() {
+    let mut world = World::new();
+    let topic = |channel: Channel| topics::topic(&"attic".parse().unwrap(), channel);
+    for channel in [Channel::Desired, Channel::Acked] {
+        mqtt::as_coordinator(&world.fleet, &topic(channel), b"{\"format\":").unwrap();
+        eventually(&format!("the node tells of a broken {}", channel.as_str()), || {
+            let told = |view: &EventView| match &view.event.what {
+                What::MessageRejected { topic, why, .. } => topic == channel.as_str() && why == "not_json",
+                _ => false,
+            };
+            world.fleet.events("attic").iter().any(told).then_some(())
+        });
+        world.assert_untouched(channel.as_str());
+    }
+    world.node.stop();
+    for channel in Channel::ALL.into_iter().filter(|channel| channel.is_from_node()) {
+        mqtt::as_node(&world.fleet, &world.node, &topic(channel), b"{\"format\":").unwrap();
+        eventually(&format!("the coordinator tells of a broken {}", channel.as_str()), || {
+            let log = world.fleet.coordinator().log();
+            log.lines().any(|line| line.contains("not_json") && line.contains(channel.as_str())).then_some(())
+        });
+    }
+    world.node.start();
+    world.fleet.publish("1.1.0", 200);
+    world.fleet.deploy("greeter@1.1.0", "all");
+    world.fleet.settled_on("attic", "1.1.0");
+}
+
+#[test]
+fn a_coordinator_that_goes_away_in_any_phase_changes_nothing_for_the_app() {
+    let mut world = World::new();
+    let large = world.fleet.greeter_tree("1.1.0", "version = 1.1.0\nmessage = x\nhealth_status = 200\n");
+    let mut random = Random::announced();
+    let noise: Vec<u8> = std::iter::repeat_with(|| u8::try_from(random.below(256)).unwrap()).take(48 << 20).collect();
+    std::fs::write(large.join("noise"), noise).unwrap();
+    world.fleet.publish_tree("greeter", "1.1.0", &large, &format!("soak_secs = 2\n{GREETER}"));
+
+    world.fleet.deploy("greeter@1.1.0", "all");
+    eventually("the download is under way", || {
+        let parts = std::fs::read_dir(world.node.state().join("parts")).ok()?;
+        parts.flatten().any(|part| part.metadata().is_ok_and(|m| m.len() > 0)).then_some(())
+    });
+    world.fleet.coordinator().kill();
+    world.assert_untouched("the coordinator went away during the download");
+    world.fleet.serve();
+    eventually("1.1.0 is on trial", || (world.fleet.greeter("attic")?.phase == Phase::Probing).then_some(()));
+    world.fleet.coordinator().kill();
+    eventually("1.1.0 is proven without the coordinator", || {
+        let status = succeed(&mut world.node.agent(&["status"]));
+        (status.contains("1.1.0 is current") && status.contains("is not connected")).then_some(())
+    });
+    assert_eq!(world.node.serves().as_deref(), Some("1.1.0"));
+    world.fleet.serve();
+    world.fleet.settled_on("attic", "1.1.0");
 }
 
 #[test]

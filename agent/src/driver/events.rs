@@ -50,6 +50,11 @@ impl Driver {
         if acked.epoch == self.outbox.epoch() {
             self.link.acked(acked.sequence);
         }
+        // The same once more is what a coordinator says that has come back: what was sent meanwhile did not reach it.
+        if self.last_acked.replace(acked) == Some(acked) {
+            self.link.forget_events();
+            self.offered = 0;
+        }
         self.offer();
     }
 

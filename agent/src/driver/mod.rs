@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use orangery_wire::messages::{AppReport, Desired, DesiredApp, Rejected, What};
+use orangery_wire::messages::{Acked, AppReport, Desired, DesiredApp, Rejected, What};
 use orangery_wire::{AppName, NodeId, ReleaseId};
 
 use crate::clock::Clock;
@@ -119,6 +119,8 @@ pub struct Driver {
     connected: bool,
     /// Highest event that the link has taken since it came up.
     offered: u64,
+    /// The last acknowledgement on this connection.
+    last_acked: Option<Acked>,
     /// The last message that was rejected, so that a retained one is reported once and not at every reconnect.
     rejected: Option<(String, Vec<u8>)>,
     /// When the time floor was last saved.
@@ -144,6 +146,7 @@ impl Driver {
             apps: BTreeMap::new(),
             connected: false,
             offered: 0,
+            last_acked: None,
             rejected: None,
             floor_saved,
         }
@@ -196,6 +199,7 @@ impl Driver {
                 tracing::info!(node = %self.world.node, "connected to the coordinator");
                 self.connected = true;
                 self.offered = 0;
+                self.last_acked = None;
                 self.world.nudge.notify_waiters();
                 let report = self.reported_bytes();
                 self.link.report(report);

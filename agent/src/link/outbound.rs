@@ -145,6 +145,11 @@ impl Outbound {
         }
     }
 
+    /// Nothing is in flight any more: who should have taken it was away.
+    pub(super) fn forget_events(&mut self) {
+        self.in_flight.clear();
+    }
+
     /// Whether events have waited for their acknowledgement for `patience`. If so they are no longer in flight.
     pub(super) fn gave_up_waiting(&mut self, patience: Duration) -> bool {
         let stuck = !self.in_flight.is_empty() && self.moved_at.elapsed() >= patience;
