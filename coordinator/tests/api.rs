@@ -479,15 +479,18 @@ async fn events_are_listed_by_id_node_or_the_newest_first_few() {
 
 /// Reads an event stream until `count` ids have come.
 async fn read_ids(response: &mut reqwest::Response, count: usize) -> Vec<u64> {
-    let mut text = String::new();
-    loop {
-        let ids: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
-        if ids.len() >= count && text.ends_with("\n\n") {
-            return ids;
+    let read = async {
+        let mut text = String::new();
+        loop {
+            let ids: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+            if ids.len() >= count && text.ends_with("\n\n") {
+                return ids;
+            }
+            let piece = response.chunk().await.unwrap();
+            text.push_str(std::str::from_utf8(&piece.expect("the stream ended")).unwrap());
         }
-        let piece = tokio::time::timeout(Duration::from_secs(20), response.chunk()).await.unwrap();
-        text.push_str(std::str::from_utf8(&piece.unwrap().expect("the stream ended")).unwrap());
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the events come")
 }
 
 #[tokio::test]
@@ -526,7 +529,8 @@ async fn an_event_stream_begins_where_the_reader_left_off_follows_and_ends_when_
     assert_eq!(code_of(open(Some("x"), "").await).await, "invalid_query");
 
     fixture.stopping.send_replace(true);
-    while let Ok(Some(_)) = resumed.chunk().await {}
+    let end = async { while let Ok(Some(_)) = resumed.chunk().await {} };
+    tokio::time::timeout(Duration::from_secs(20), end).await.expect("the stream ends");
     drop((from_start, from_now, of_attic));
     eventually("the listener has ended", async || fixture.serving.is_finished().then_some(())).await;
     assert!(fixture.stranger().request(Method::GET, "/healthz").send().await.is_err());

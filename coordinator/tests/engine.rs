@@ -243,6 +243,26 @@ async fn a_lost_database_learns_from_the_nodes_what_they_run_and_goes_on_from_th
 }
 
 #[tokio::test]
+async fn a_new_generation_is_above_all_that_the_node_has_named_and_shared_by_its_apps() {
+    let running = Running::start();
+    let garage = node("garage");
+    let mut ahead = reported(&garage, 1, vec![]);
+    ahead.generation = 20;
+    running.say(&garage, Channel::Reported, serde_json::to_vec(&ahead).unwrap()).await;
+    running.publish("1.0.0").await;
+    let mut other = manifest("1.0.0", b"other");
+    other.app = "lamp".parse().unwrap();
+    running.engine.publish(row(&other)).await.unwrap();
+    let first = running.deploy(Some("1.0.0"), "garage", None).await.unwrap();
+    assert_eq!(first.steps[0].generation, 21);
+    let lamp = DeployRequest { app: other.app, ..request(Some("1.0.0"), "garage", None) };
+    assert_eq!(running.engine.deploy(lamp).await.unwrap().steps[0].generation, 22);
+    let desired: Desired = running.record.value(&garage, Channel::Desired).unwrap();
+    assert_eq!(desired.generation, 22);
+    assert_eq!(desired.apps.iter().map(|app| app.generation).collect::<Vec<_>>(), [21, 22]);
+}
+
+#[tokio::test]
 async fn an_old_report_does_not_replace_a_new_one_unless_the_node_was_put_back() {
     let running = Running::start();
     let garage = node("garage");
