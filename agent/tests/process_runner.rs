@@ -140,8 +140,7 @@ async fn on_trial_an_app_that_keeps_exiting_fails_with_its_last_words() {
     let mut life = world.runners.life(&app());
     let life =
         tokio::time::timeout(PATIENCE, life.wait_for(|life| life.failed.is_some())).await.unwrap().unwrap().clone();
-    let words = ["cannot open the port"; 3].join(" | ");
-    assert_eq!(life.failed.unwrap(), format!("exited 3 times in a row (exit status 7); last output: {words}"));
+    assert_eq!(life.failed.unwrap(), "exited 3 times in a row (exit status 7); last output: cannot open the port");
     assert_eq!((life.exits, life.release), (3, None));
     let told: Vec<_> = [world.exit().await, world.exit().await, world.exit().await].map(|e| e.given_up).into();
     assert_eq!(told, [false, false, true]);
