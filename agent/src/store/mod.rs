@@ -14,6 +14,7 @@ mod conformance;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
@@ -223,6 +224,23 @@ fn anew(engine: Engine, path: &Path, why: &StoreError) -> Result<Opened, StoreEr
 fn in_memory(why: &StoreError) -> Result<Opened, StoreError> {
     let why = format!("events are kept in memory until the next start: {}", crate::errors::chain(why));
     Ok(Opened { store: Box::new(memory::Memory::new(new_epoch()?)), rebuilt: Some(why) })
+}
+
+/// How long whoever had a store open may take to let go of it.
+const LET_GO_MAX: Duration = Duration::from_secs(2);
+
+/// Opens a store that may just have been closed: sled's threads end a little after it is dropped, and a program that is
+/// being started holds the agent's locks until it is loaded.
+fn once_let_go<T>(open: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let start = Instant::now();
+    loop {
+        match open() {
+            Err(StoreError::InUse { .. }) if start.elapsed() < LET_GO_MAX => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Opens or makes an engine's store and reads every entry once.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
-use super::{Cause, Change, Engine, Entry, Store, StoreError, new_epoch, seal, unseal};
+use super::{Cause, Change, Engine, Entry, Store, StoreError, new_epoch, once_let_go, seal, unseal};
 use crate::disk::{Disk, RealDisk};
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
@@ -28,7 +28,7 @@ pub struct Redb {
 impl Redb {
     /// Opens the file or makes it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = open_file(path)?;
+        let database = once_let_go(|| open_file(path))?;
         // The file itself has just been synced; its name has not.
         let named = path.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir));
         named.map_err(|source| StoreError::open(Engine::Redb, path, source))?;
@@ -40,7 +40,7 @@ impl Redb {
     fn database(&mut self) -> Result<&Database, StoreError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open_file(&self.path)?,
+            None => once_let_go(|| open_file(&self.path))?,
         };
         Ok(self.database.insert(database))
     }

@@ -7,9 +7,8 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use super::{Change, Engine, Entry, Store, StoreError, last_mark, new_epoch, seal, unseal};
+use super::{Change, Engine, Entry, Store, StoreError, last_mark, new_epoch, once_let_go, seal, unseal};
 use crate::disk::{self, Disk, Kind, RealDisk, Stat};
 
 /// Fixed for good: sled refuses to open a directory that was made with another.
@@ -41,7 +40,7 @@ struct Open {
 impl Sled {
     /// Opens the directory or makes it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let open = Open::new(path)?;
+        let open = once_let_go(|| Open::new(path))?;
         let (epoch, mark) = open.numbers()?;
         Ok(Self { path: path.to_owned(), open: Some(open), epoch, mark })
     }
@@ -49,29 +48,13 @@ impl Sled {
     fn opened(&mut self) -> Result<&Open, StoreError> {
         let open = match self.open.take() {
             Some(open) => open,
-            None => Open::again(&self.path)?,
+            None => once_let_go(|| Open::new(&self.path))?,
         };
         Ok(self.open.insert(open))
     }
 }
 
-/// How long a database that failed may take to let go of its files; its threads end a little after it is dropped.
-const LET_GO_MAX: Duration = Duration::from_secs(2);
-
 impl Open {
-    /// Opens what this process itself had open a moment ago.
-    fn again(path: &Path) -> Result<Self, StoreError> {
-        let start = Instant::now();
-        loop {
-            match Self::new(path) {
-                Err(StoreError::InUse { .. }) if start.elapsed() < LET_GO_MAX => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
     fn new(path: &Path) -> Result<Self, StoreError> {
         let failed = |source: io::Error| StoreError::open(Engine::Sled, path, source);
         disk::make_dir(&RealDisk, path, 0o700).map_err(failed)?;
