@@ -96,6 +96,8 @@ async fn nothing_of_the_old_release_is_left_when_the_new_one_starts() {
 
 #[tokio::test]
 async fn an_app_is_asked_to_stop_by_its_own_signal_and_given_time() {
+    // As the agent does, which hands over no ignored SIGINT: a shell could not trap it.
+    let _handled = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).unwrap();
     let (_keep, world) = world();
     let script = "trap 'echo asked > asked; sleep 0.2; echo done >> asked; exit 0' INT; echo $$ > new; mv new pid\n\
                   while :; do sleep 0.05; done";
