@@ -5,7 +5,8 @@ use orangery_tests::fleet::Fleet;
 use crate::process::{descriptors, disk_bytes, memory};
 use crate::{Outcome, deploy, mega};
 
-/// Alternates two releases and compares the state after a tenth with that at the end.
+/// Alternates two releases and shows the state after a tenth, half and all of them: caches and histories fill up to
+/// their limits first, and then nothing grows.
 pub fn measure() -> Outcome {
     let count: usize = std::env::var("ORANGERY_DEPLOYMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
     let mut fleet = Fleet::start();
@@ -20,7 +21,7 @@ pub fn measure() -> Outcome {
     for round in 1..=count {
         let version = if round % 2 == 0 { "1.0.0" } else { "1.1.0" };
         runtime.block_on(deploy::deploy(&client, &mut events, version))?;
-        if round == count.div_ceil(10) || round == count {
+        if [count.div_ceil(10), count.div_ceil(2), count].contains(&round) {
             let (agent, state) = (node.process().pid(), node.state());
             let coordinator = fleet.coordinator().pid();
             println!(
