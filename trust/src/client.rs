@@ -1,15 +1,18 @@
 //! The client: what is trusted, and how newer metadata becomes so. Sans-IO: [`Refresh`] says which file it needs next, the
-//! caller fetches it, and writes what comes back as [`Keep`] to disk before it goes on.
+//! caller fetches it, and writes what comes back as [`Keep`] to disk before it goes on. [`Search`] does the same for one
+//! target, through the roles that targets are delegated to.
 
 mod accept;
 mod load;
 mod refresh;
+mod search;
 
 use std::collections::BTreeSet;
 
 use orangery_wire::UnixTime;
 
 pub use refresh::{Keep, Refresh, Request};
+pub use search::{Found, Search, role_file};
 
 use crate::hash::Print;
 use crate::key::PublicKey;
@@ -105,7 +108,8 @@ impl TrustedSet {
         self.root.signed_at.max(self.targets.as_ref().and_then(|targets| targets.signed_at))
     }
 
-    /// The target at `path`, if the whole chain from root to targets is there and valid at `now`.
+    /// The target at `path`, if the whole chain from root to targets is there and valid at `now`, and the top-level targets
+    /// list it. [`Search`] also asks the roles that they delegate to.
     ///
     /// # Errors
     /// [`Refusal::Incomplete`], [`Refusal::Expired`], [`Refusal::UnknownTarget`].
@@ -114,7 +118,7 @@ impl TrustedSet {
         targets
             .targets
             .get(path)
-            .ok_or_else(|| Refusal::UnknownTarget { path: path.to_owned(), delegated: targets.delegated })
+            .ok_or_else(|| Refusal::UnknownTarget { path: path.to_owned(), delegated: !targets.delegations.is_empty() })
     }
 
     /// Checks that the whole chain from root to targets is there, consistent, and valid at `now`.

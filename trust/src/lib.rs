@@ -22,7 +22,7 @@ pub mod release;
 pub mod repository;
 pub mod time;
 
-pub use client::{Keep, Refresh, Request, Stored, TrustedSet, Versions};
+pub use client::{Found, Keep, Refresh, Request, Search, Stored, TrustedSet, Versions, role_file};
 pub use key::PublicKey;
 pub use metadata::{Role, Target};
 pub use refusal::Refusal;

@@ -12,3 +12,18 @@ pub const TARGETS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const ROOTS_PER_REFRESH_MAX: u32 = 1_024;
 /// Most signatures on one file.
 pub const SIGNATURES_MAX: usize = 64;
+/// Most keys in one file, those of unknown kinds included.
+pub const KEYS_MAX: usize = 1_024;
+/// Largest public key in PEM, in bytes. RSA keys of 8192 bits need less than half of it.
+pub const KEY_PEM_BYTES_MAX: usize = 4_096;
+/// Largest metadata of a delegated role, in bytes: Z of TUF 5.6.1 for all but the top.
+pub const DELEGATED_BYTES_MAX: u64 = 1024 * 1024;
+/// Most delegated roles that one search visits: the maximum of TUF 5.6.7.1. As in the reference implementation.
+pub const ROLES_PER_SEARCH_MAX: usize = 32;
+/// Most roles that one file delegates to.
+pub const DELEGATIONS_MAX: usize = 4_096;
+/// Longest name of a delegated role, in bytes. Percent-encoded, and with what is put before and after it, it must still be
+/// the name of a file.
+pub const ROLE_NAME_BYTES_MAX: usize = 64;
+/// Longest path that is searched for, and longest pattern of paths, in bytes.
+pub const TARGET_PATH_BYTES_MAX: usize = 1_024;

@@ -1,11 +1,14 @@
 //! The four roles' metadata, read out of the bytes as served (TUF 4). Unknown fields are part of what is signed and are
 //! otherwise not looked at.
 
+mod delegation;
 mod envelope;
+mod glob;
 mod roles;
 
 use std::fmt;
 
+pub(crate) use delegation::Delegation;
 pub(crate) use envelope::{Content, Envelope, signed_by};
 pub use roles::Target;
 pub(crate) use roles::{Metafile, RoleKeys, Root, Snapshot, Targets, Timestamp};

@@ -38,7 +38,7 @@ pub enum Refusal {
         role: Role,
     },
     /// Too few valid signatures by different keys of the role (TUF 5.3.4, 5.4.2, 5.5.3, 5.6.3).
-    #[error("the {role} metadata is signed by {valid} of the keys that the root names for it; {threshold} are needed")]
+    #[error("the {role} metadata is signed by {valid} of the keys that are named for it; {threshold} are needed")]
     Unsigned {
         /// Whose metadata.
         role: Role,
@@ -116,13 +116,36 @@ pub enum Refusal {
         /// The first role that is missing.
         role: Role,
     },
-    /// The owner's targets do not list it.
-    #[error("{path} is not among the signed targets{}", if *.delegated { "; this version does not follow delegations, and there are some" } else { "" })]
+    /// The owner's targets do not list it (TUF 5.7.2).
+    #[error("{path} is not among the signed targets{}", if *.delegated { "; some are left to other roles, which were not asked" } else { "" })]
     UnknownTarget {
         /// The target path.
         path: String,
-        /// Whether there are delegations which might list it.
+        /// Whether roles which might list it were not asked.
         delegated: bool,
+    },
+    /// A delegated role is not trusted. The search for the target ends there: a role of lower rank must not answer in its
+    /// stead (TUF 5.6.7).
+    #[error("of the role {name:?}, to which targets are delegated: {refusal}")]
+    Delegated {
+        /// The delegated role.
+        name: String,
+        /// Why; its role is [`Role::Targets`].
+        refusal: Box<Refusal>,
+    },
+    /// The snapshot does not list the metadata of a role that targets are delegated to, so no version of it is the right one.
+    #[error("the snapshot does not list {file}; let the repository publish a snapshot that does")]
+    Unlisted {
+        /// The file as the snapshot would name it.
+        file: String,
+    },
+    /// Too many delegated roles were asked for a target (TUF 5.6.7.1).
+    #[error("{path} was not found among the targets of {roles_max} delegated roles, and more are not asked")]
+    TooManyRoles {
+        /// The target path.
+        path: String,
+        /// The limit.
+        roles_max: usize,
     },
     /// The target is listed but does not say what a release must say.
     #[error("the signed target {path} is not a release: {reason}")]
@@ -151,6 +174,7 @@ impl Refusal {
             Self::NoRoot => RefusalCode::NoTrustRoot,
             Self::Expired { .. } => RefusalCode::Expired,
             Self::Missing { .. } => RefusalCode::NotFound,
+            Self::Delegated { refusal, .. } => refusal.code(),
             _ => RefusalCode::Unverified,
         }
     }
@@ -159,6 +183,9 @@ impl Refusal {
     /// other while a coordinator publishes, and a stale one may be signed anew. What is forged stays forged, but it too is
     /// only known of the bytes at hand, so that a refresh may always be begun again.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::Incomplete { .. } | Self::Expired { .. })
+        match self {
+            Self::Delegated { refusal, .. } => refusal.may_pass(),
+            _ => matches!(self, Self::Missing { .. } | Self::Incomplete { .. } | Self::Expired { .. }),
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! How a release is named among the targets: the path of its manifest and the custom fields beside it.
 
+use std::collections::BTreeMap;
+
 use orangery_wire::{AppName, Digest, ReleaseId, UnixTime, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::client::TrustedSet;
+use crate::client::{Search, TrustedSet};
 use crate::metadata::{Target, Targets};
 use crate::refusal::Refusal;
 
@@ -68,6 +70,34 @@ impl TrustedSet {
     }
 }
 
+impl<'a> Search<'a> {
+    /// Begins the search for the release `version` of `app`: as [`TrustedSet::release`], but the roles that targets are
+    /// delegated to are asked too. [`Search::release`] says how it ended.
+    ///
+    /// # Errors
+    /// As [`Search::begin`].
+    pub fn for_release(set: &'a TrustedSet, app: &AppName, version: &Version, now: UnixTime) -> Result<Self, Refusal> {
+        Self::begin_for(set, &target_path(app, version), Some(app.clone()), now)
+    }
+
+    /// The release that was found.
+    ///
+    /// # Errors
+    /// As [`Search::finish`]; [`Refusal::NotARelease`], [`Refusal::BelowFloor`]. The floors that any visited role sets for
+    /// the app hold: who answers for a release could as well have withheld it.
+    pub fn release(self) -> Result<Release, Refusal> {
+        let floor = self.floor().cloned();
+        let found = self.finish()?;
+        let release = Release { file: found.file, ..read(&found.path, &found.target)? };
+        match floor {
+            Some(floor) if release.version.semver() < floor.semver() => {
+                Err(Refusal::BelowFloor { app: release.app, version: release.version, floor })
+            }
+            _ => Ok(release),
+        }
+    }
+}
+
 /// What the target at `path` says of itself, which must agree with its path.
 pub(crate) fn read(path: &str, target: &Target) -> Result<Release, Refusal> {
     let refuse =
@@ -86,10 +116,15 @@ pub(crate) fn read(path: &str, target: &Target) -> Result<Release, Refusal> {
     })
 }
 
+/// The highest floor that any release of the app sets in these targets.
+pub(crate) fn floor(targets: &Targets, app: &AppName) -> Option<Version> {
+    floor_of(&targets.targets, app)
+}
+
 /// The highest floor that any release of the app sets.
-fn floor(targets: &Targets, app: &AppName) -> Option<Version> {
+pub(crate) fn floor_of(targets: &BTreeMap<String, Target>, app: &AppName) -> Option<Version> {
     let prefix = format!("{app}/");
-    let of_app = targets.targets.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+    let of_app = targets.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
     let floors =
         of_app.filter_map(|(_, target)| Custom::deserialize(&Value::Object(target.custom.clone())).ok()?.floor);
     floors.max_by(|a, b| a.semver().cmp(b.semver()))

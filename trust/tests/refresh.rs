@@ -133,7 +133,7 @@ fn bytes_that_nobody_asked_for_are_refused() {
 }
 
 #[test]
-fn delegations_are_not_searched_and_the_refusal_says_so() {
+fn the_top_level_targets_alone_do_not_answer_for_delegated_roles() {
     let mut repo = Repo::new();
     repo.forge("1.targets.json", Role::Targets, |signed| {
         signed["delegations"] = json!({ "keys": {}, "roles": [{ "name": "team", "keyids": [], "threshold": 1, "paths": ["*"], "terminating": false }] });
@@ -144,7 +144,7 @@ fn delegations_are_not_searched_and_the_refusal_says_so() {
     client.refresh(&repo).unwrap();
     let set = client.set();
     let refusal = set.target("team/file", NOW).unwrap_err();
-    assert!(refusal.to_string().contains("does not follow delegations"), "{refusal}");
+    assert!(refusal.to_string().contains("left to other roles, which were not asked"), "{refusal}");
     assert!(orangery_trust::repository::TargetsContent::next(&repo.latest_root, &repo.latest_targets).is_err());
 }
 

@@ -48,8 +48,10 @@ enum Step {
 /// A file that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The role it belongs to.
+    /// The role it belongs to; [`Role::Targets`] also for a delegated one.
     pub role: Role,
+    /// The name of the delegated role, if it belongs to one.
+    pub delegated: Option<String>,
     /// Its name below the metadata's address, such as `2.root.json` or `timestamp.json`.
     pub file: String,
     /// Most bytes that may be read of it, in bytes. One that is longer is refused; stop reading there.
@@ -59,8 +61,11 @@ pub struct Request {
 /// A file that is trusted now and must be on disk before the next request is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
-    /// The role.
+    /// The role; [`Role::Targets`] also for a delegated one.
     pub role: Role,
+    /// The name of the delegated role, if it belongs to one. It may hold any character: [`role_file`](super::role_file)
+    /// makes a file's name of it.
+    pub delegated: Option<String>,
     /// Its version.
     pub version: u64,
     /// The bytes as served.
@@ -100,7 +105,7 @@ impl Refresh {
             None => format!("{role}.json"),
         };
         let length_max = length.map_or(role.length_max(), |length| length.min(role.length_max()));
-        Some(Request { role, file, length_max })
+        Some(Request { role, delegated: None, file, length_max })
     }
 
     /// The version to put before a file's name, if the root says so (TUF 5.3.12).
@@ -166,7 +171,8 @@ impl Refresh {
                 forget.push(role);
             }
         }
-        Ok(Some(Keep { role: request.role, version: self.version(request.role), bytes: bytes.to_vec(), forget }))
+        let (role, version) = (request.role, self.version(request.role));
+        Ok(Some(Keep { role, delegated: None, version, bytes: bytes.to_vec(), forget }))
     }
 
     /// No further root is how the chain of roots ends (TUF 5.3.3, 5.3.10); no other file may be missing.

@@ -99,7 +99,7 @@ impl<T: Content> Envelope<T> {
         self.signatures
             .iter()
             .filter_map(|(id, signature)| {
-                role.keys.get(id).filter(|key| key.verifies(&self.canonical, signature)).copied()
+                role.keys.get(id).filter(|key| key.verifies(&self.canonical, signature)).cloned()
             })
             .collect()
     }

@@ -7,9 +7,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Role;
+use super::delegation::{Delegation, RawDelegations};
 use super::envelope::Content;
 use crate::hash::{Hashes, Print};
 use crate::key::PublicKey;
+use crate::limits;
 
 /// The keys of one role, and how many of them must sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,20 +50,28 @@ struct RawRoles {
 }
 
 #[derive(Deserialize)]
-struct RawRoleKeys {
-    keyids: Vec<String>,
-    threshold: usize,
+pub(super) struct RawRoleKeys {
+    pub(super) keyids: Vec<String>,
+    pub(super) threshold: usize,
 }
 
 impl RawRoleKeys {
-    fn with(self, keys: &BTreeMap<String, PublicKey>) -> Result<RoleKeys, String> {
+    pub(super) fn with(self, keys: &BTreeMap<String, PublicKey>) -> Result<RoleKeys, String> {
         if self.threshold == 0 {
             return Err("a role has the threshold 0; at least 1 is needed".to_owned());
         }
         // The map lists each id once, however often the role does.
-        let own = self.keyids.iter().filter_map(|id| keys.get(id).map(|key| (id.clone(), *key))).collect();
+        let own = self.keyids.iter().filter_map(|id| keys.get(id).map(|key| (id.clone(), key.clone()))).collect();
         Ok(RoleKeys { keys: own, ids: self.keyids, threshold: self.threshold })
     }
+}
+
+/// The keys that are listed: those that can be read, by id.
+pub(super) fn keys(listed: &BTreeMap<String, Value>) -> Result<BTreeMap<String, PublicKey>, String> {
+    if listed.len() > limits::KEYS_MAX {
+        return Err(format!("it lists {} keys; at most {} are allowed", listed.len(), limits::KEYS_MAX));
+    }
+    Ok(listed.iter().filter_map(|(id, key)| Some((id.clone(), PublicKey::from_value(id, key)?))).collect())
 }
 
 impl Content for Root {
@@ -69,8 +79,7 @@ impl Content for Root {
     type Raw = RawRoot;
 
     fn from_raw(raw: RawRoot) -> Result<Self, String> {
-        let keys: BTreeMap<String, PublicKey> =
-            raw.keys.iter().filter_map(|(id, key)| Some((id.clone(), PublicKey::from_value(id, key)?))).collect();
+        let keys = keys(&raw.keys)?;
         Ok(Self {
             consistent_snapshot: raw.consistent_snapshot,
             root: raw.roles.root.with(&keys)?,
@@ -189,11 +198,26 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Where it is served below `/targets/`: with consistent snapshots a hash stands before the file's name
+    /// (TUF 5.7.3, 6.2). SHA-256 if it is listed.
+    pub(crate) fn file(&self, path: &str, consistent_snapshot: bool) -> String {
+        let hash = self.hashes.to_value();
+        let hash = hash.get("sha256").or_else(|| hash.get("sha512")).and_then(Value::as_str);
+        match (hash.filter(|_| consistent_snapshot), path.rsplit_once('/')) {
+            (None, _) => path.to_owned(),
+            (Some(hash), Some((directory, name))) => format!("{directory}/{hash}.{name}"),
+            (Some(hash), None) => format!("{hash}.{path}"),
+        }
+    }
+}
+
+/// The targets of the top, or of a delegated role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
     pub targets: BTreeMap<String, Target>,
-    /// Whether some targets are left to other roles. Those are not searched yet; see `Refusal::UnknownTarget`.
-    pub delegated: bool,
+    /// In the order of their rank.
+    pub delegations: Vec<Delegation>,
 }
 
 #[derive(Deserialize)]
@@ -210,12 +234,6 @@ struct RawTarget {
     custom: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct RawDelegations {
-    #[serde(default)]
-    roles: Vec<Value>,
-}
-
 impl Content for Targets {
     const ROLE: Role = Role::Targets;
     type Raw = RawTargets;
@@ -227,6 +245,7 @@ impl Content for Targets {
                 Hashes::from_text(&hashes).ok_or_else(|| format!("the hashes of {path:?} are empty or malformed"))?;
             targets.insert(path, Target { length, hashes, custom });
         }
-        Ok(Self { targets, delegated: raw.delegations.is_some_and(|delegations| !delegations.roles.is_empty()) })
+        let delegations = raw.delegations.map_or(Ok(Vec::new()), RawDelegations::read)?;
+        Ok(Self { targets, delegations })
     }
 }

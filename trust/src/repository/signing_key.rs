@@ -8,6 +8,7 @@ use orangery_wire::Digest;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::hex;
 use crate::key::PublicKey;
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
@@ -86,7 +87,7 @@ impl SigningKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        self.public
+        self.public.clone()
     }
 
     /// The key's id in metadata.
@@ -106,6 +107,12 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// Reads a public key as [`PublicKey`] is displayed: `ed25519:` and 64 lower-case hexadecimal digits. `None` for any other
+/// text, those of the kinds that are never made here among them.
+pub fn read_public_key(text: &str) -> Option<PublicKey> {
+    hex::decode_array(text.strip_prefix("ed25519:")?).map(PublicKey::Ed25519)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +122,7 @@ mod tests {
         let key = SigningKey::generate().unwrap();
         let again = SigningKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(again.public(), key.public());
+        assert_eq!(read_public_key(&key.public().to_string()), Some(key.public()));
         assert!(key.public().verifies(b"text", &again.sign(b"text")));
         assert!(!key.public().verifies(b"other", &again.sign(b"text")));
         assert!(key.to_pem().lines().all(|line| line.len() <= 64));

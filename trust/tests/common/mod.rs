@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod tree;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
