@@ -5,13 +5,15 @@
 //! nothing below the floor is believed, and a directory in which even the floor cannot be read vouches for nothing until
 //! a person looks at it. Only a directory without any trace of a refresh counts as never used.
 
+mod delegated;
 mod pass;
 mod shelf;
+mod source;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use orangery_trust::{Refusal, Release, Role, TrustedSet, Versions};
+use orangery_trust::{Found, Refusal, Release, Role, Search, TrustedSet, Versions};
 use orangery_wire::messages::{RefusalCode, ReleaseRef, TrustReport};
 use orangery_wire::{AppName, UnixTime, Version, limits};
 
@@ -19,9 +21,10 @@ use crate::clock::Clock;
 use crate::deployment::Reason;
 use crate::disk::Disk;
 use crate::errors::chain;
-use crate::fetch::{FetchError, Http};
-use pass::Pass;
+use crate::fetch::FetchError;
+use pass::{Pass, on_disk};
 use shelf::Shelf;
+pub use source::Source;
 
 /// Why nothing can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,8 +80,21 @@ impl RefreshFailure {
 
 impl From<Refusal> for RefreshFailure {
     fn from(refusal: Refusal) -> Self {
-        let again = matches!(refusal, Refusal::Missing { .. });
-        Self { again, ..Self::refused(refusal.code(), refusal.to_string()) }
+        Self { again: is_missing(&refusal), ..Self::refused(refusal.code(), refusal.to_string()) }
+    }
+}
+
+fn is_missing(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Missing { .. } => true,
+        Refusal::Delegated { refusal, .. } => is_missing(refusal),
+        _ => false,
+    }
+}
+
+impl From<&TrustedError> for RefreshFailure {
+    fn from(error: &TrustedError) -> Self {
+        Self { again: false, reason: error.reason() }
     }
 }
 
@@ -96,7 +112,7 @@ impl From<FetchError> for RefreshFailure {
 #[derive(Debug, Clone)]
 struct Known {
     set: TrustedSet,
-    /// Never lower than the set.
+    /// Never lower than the set, but for targets that are left of a snapshot whose keys were rotated.
     floor: Versions,
     /// Whether the floor on the disk is this one.
     floor_saved: bool,
@@ -125,13 +141,13 @@ impl Trusted {
 
     /// Brings the metadata up to date at the time `now` (Unix time), by the client workflow of TUF 5.3 to 5.6. May be
     /// repeated at any time, also after it was dropped half-way.
-    pub async fn refresh(&mut self, http: &Http, now: UnixTime) -> Result<(), RefreshFailure> {
+    pub async fn refresh(&mut self, source: &impl Source, now: UnixTime) -> Result<(), RefreshFailure> {
         if !std::mem::replace(&mut self.settled, false) {
             self.known = self.shelf.load();
         }
         let outcome = match &self.known {
-            Ok(known) => Pass::begin(self.shelf.clone(), known.clone(), now).run(http).await,
-            Err(error) => Err(RefreshFailure { again: false, reason: error.reason() }),
+            Ok(known) => Pass::begin(self.shelf.clone(), known.clone(), now).run(source).await,
+            Err(error) => Err(error.into()),
         };
         let outcome = match outcome {
             Ok(known) => {
@@ -149,32 +165,73 @@ impl Trusted {
         outcome
     }
 
-    /// The release as the owner vouches for it, if all metadata is there, valid at `now`, and the floors allow it.
-    pub fn release(&self, app: &AppName, version: &Version, now: UnixTime) -> Result<Release, Reason> {
-        let known = self.known.as_ref().map_err(TrustedError::reason)?;
-        let checked = check_floor(&known.set, &known.floor).and_then(|()| known.set.release(app, version, now));
-        checked.map_err(|refusal| RefreshFailure::from(refusal).reason)
+    /// The release as the owner, or a role that the owner delegates to, vouches for it, if all metadata is there, valid at
+    /// `now`, and the floors allow it. Metadata of delegated roles that is not on the disk is asked for (TUF 5.6.7).
+    pub async fn release(
+        &self,
+        source: &impl Source,
+        app: &AppName,
+        version: &Version,
+        now: UnixTime,
+    ) -> Result<Release, RefreshFailure> {
+        let search = Search::for_release(self.floored()?, app, version, now)?;
+        Ok(self.search(source, search).await?.release()?)
+    }
+
+    /// The target at `path`, as [`Trusted::release`].
+    pub async fn target(&self, source: &impl Source, path: &str, now: UnixTime) -> Result<Found, RefreshFailure> {
+        let search = Search::begin(self.floored()?, path, now)?;
+        Ok(self.search(source, search).await?.finish()?)
+    }
+
+    /// Brings a search to its end. What is fetched for it is on the disk then.
+    async fn search<'a>(&self, source: &impl Source, mut search: Search<'a>) -> Result<Search<'a>, RefreshFailure> {
+        while let Some(request) = search.next() {
+            if self.shelf.offer(&mut search, Search::try_stored) {
+                continue;
+            }
+            let bytes = source.metadata(&request.file, request.length_max).await?;
+            let keep = search.supply(bytes.as_deref())?;
+            tracing::debug!(role = request.delegated, version = keep.version, "accepted delegated metadata");
+            on_disk(self.shelf.clone(), move |shelf| shelf.keep_delegated(&keep)).await?;
+        }
+        Ok(search)
+    }
+
+    /// The set, if nothing in it is older than what was trusted before.
+    fn floored(&self) -> Result<&TrustedSet, RefreshFailure> {
+        let known = self.known.as_ref()?;
+        check_floor(&known.set, &known.floor)?;
+        Ok(&known.set)
     }
 
     /// Whether a release that is on the disk already may be used without asking anybody: `Some(Ok)` if nothing speaks
     /// against it, `Some(Err)` if the owner's word or the lack of any root does, `None` if only a refresh can tell.
     ///
     /// It was verified when it came. So the age of the metadata is no reason against it, nor is it that there are no
-    /// targets yet; but targets that no longer list it are.
+    /// targets yet; but targets that no longer list it are. Of a delegated role its last word that is on the disk counts.
     pub fn still_allows(&self, app: &AppName, want: &ReleaseRef) -> Option<Result<(), Reason>> {
         let known = match &self.known {
             Ok(known) => known,
             Err(error) => return Some(Err(error.reason())),
         };
-        if known.floor.targets == 0 {
+        if known.floor.targets == 0 && known.set.versions().targets == 0 {
             return Some(Ok(()));
         }
         // At the beginning of time nothing has expired.
-        match self.release(app, &want.version, 0) {
-            Ok(release) => Some(same(&release, want)),
-            Err(_) if check_floor(&known.set, &known.floor).and_then(|()| known.set.check(0)).is_err() => None,
-            Err(reason) => Some(Err(reason)),
+        let set = self.floored().ok().filter(|set| set.check(0).is_ok())?;
+        let mut search = Search::for_release(set, app, &want.version, 0).ok()?;
+        while search.next().is_some() {
+            let taken = self.shelf.offer(&mut search, Search::try_stored)
+                || self.shelf.offer(&mut search, Search::try_outdated);
+            if !taken {
+                return None;
+            }
         }
+        Some(match search.release() {
+            Ok(release) => same(&release, want),
+            Err(refusal) => Err(RefreshFailure::from(refusal).reason),
+        })
     }
 
     /// What is reported of it, good for any time until the next refresh.

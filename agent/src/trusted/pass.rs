@@ -7,9 +7,9 @@ use orangery_wire::UnixTime;
 use tokio::task::spawn_blocking;
 
 use super::shelf::Shelf;
+use super::source::Source;
 use super::{Known, RefreshFailure, check_floor, refuse_below, set_version, version_of};
 use crate::errors::disk_code;
-use crate::fetch::Http;
 
 pub(super) struct Pass {
     shelf: Shelf,
@@ -28,13 +28,13 @@ impl Pass {
     }
 
     /// Asks until nothing more is needed. What is returned is on the disk.
-    pub(super) async fn run(mut self, http: &Http) -> Result<Known, RefreshFailure> {
+    pub(super) async fn run(mut self, source: &impl Source) -> Result<Known, RefreshFailure> {
         while let Some(request) = self.refresh.next() {
             if request.role != Role::Root {
                 // The chain of roots is at its end: from here on it is the root that decides who may sign.
                 refuse_below(Role::Root, self.root, self.floor.root)?;
             }
-            let bytes = http.get(&format!("/metadata/{}", request.file), request.length_max).await?;
+            let bytes = source.metadata(&request.file, request.length_max).await?;
             if let Some(keep) = self.refresh.supply(bytes.as_deref())? {
                 self.keep(keep).await?;
             }
@@ -64,6 +64,11 @@ impl Pass {
         }
         for role in &keep.forget {
             set_version(&mut self.floor, *role, 0);
+            if *role == Role::Snapshot {
+                // Without the trusted snapshot nothing speaks against older targets (TUF 5.3.11): that is how the owner
+                // recovers from versions that a thief of the snapshot key has pushed far forward.
+                self.floor.targets = 0;
+            }
         }
         let forgetting = !keep.forget.is_empty();
         let floor = (root || !self.floor_saved).then_some(self.floor);
@@ -85,7 +90,7 @@ impl Pass {
 }
 
 /// Does something slow on another thread.
-async fn on_disk(
+pub(super) async fn on_disk(
     shelf: Shelf,
     deed: impl FnOnce(&Shelf) -> io::Result<()> + Send + 'static,
 ) -> Result<(), RefreshFailure> {

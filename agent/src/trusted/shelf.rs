@@ -5,11 +5,12 @@
 //! | `N.root.json` | every root that was ever trusted here, from enrolment on |
 //! | `root.json` | a copy of the newest |
 //! | `timestamp.json`, `snapshot.json`, `targets.json` | as served, each with `.previous` |
+//! | `delegated/ROLE.json` | of roles that targets are delegated to, as served, each with `.previous` |
 //! | `floor.json` | the highest versions, with a checksum and `.previous` |
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orangery_trust::repository::verify_root;
@@ -21,7 +22,7 @@ use crate::disk::{self, Disk};
 use crate::record::{self, Formatted, load_kept, save_kept};
 
 const FILE_MODE: u32 = 0o644;
-const DIR_MODE: u32 = 0o755;
+pub(super) const DIR_MODE: u32 = 0o755;
 
 /// Roles whose files have a previous copy.
 const COPIED: [Role; 3] = [Role::Timestamp, Role::Snapshot, Role::Targets];
@@ -29,8 +30,8 @@ const COPIED: [Role; 3] = [Role::Timestamp, Role::Snapshot, Role::Targets];
 /// The directory of trusted metadata.
 #[derive(Debug, Clone)]
 pub(super) struct Shelf {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
 }
 
 /// The floor as it is written down.
@@ -102,7 +103,13 @@ impl Shelf {
             snapshot,
             targets,
         });
-        let floor = higher(&saved.unwrap_or_default(), &set.versions());
+        let mut versions = set.versions();
+        if versions.snapshot == 0 {
+            // Keys of snapshot or timestamp were rotated, and with them the floor of targets was taken back. What is left
+            // of the targets must not raise it again.
+            versions.targets = 0;
+        }
+        let floor = higher(&saved.unwrap_or_default(), &versions);
         Ok(Known { floor, floor_saved: saved == Some(floor), set })
     }
 
@@ -114,7 +121,7 @@ impl Shelf {
             disk::replace(disk, &self.dir.join(format!("{}.root.json", keep.version)), &keep.bytes, FILE_MODE)?;
             disk::replace(disk, &self.dir.join("root.json"), &keep.bytes, FILE_MODE)?;
         } else {
-            self.replace_and_keep(keep)?;
+            self.replace_and_keep(&self.file(keep.role), &keep.bytes)?;
         }
         for role in &keep.forget {
             let file = self.file(*role);
@@ -132,17 +139,17 @@ impl Shelf {
     }
 
     /// The previous copy is a second name of the old file, so that nothing is written twice.
-    fn replace_and_keep(&self, keep: &Keep) -> io::Result<()> {
-        let (disk, file) = (&*self.disk, self.file(keep.role));
-        disk::prepare(disk, &file, &keep.bytes, FILE_MODE)?;
-        if disk.exists(&file) {
-            let previous = record::previous(&file);
+    pub(super) fn replace_and_keep(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+        let disk = &*self.disk;
+        disk::prepare(disk, file, bytes, FILE_MODE)?;
+        if disk.exists(file) {
+            let previous = record::previous(file);
             match disk.remove_file(&previous) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => disk.hard_link(&file, &previous)?,
+                _ => disk.hard_link(file, &previous)?,
             }
         }
-        disk::put_in_place(disk, &file)
+        disk::put_in_place(disk, file)
     }
 
     fn file(&self, role: Role) -> PathBuf {
