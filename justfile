@@ -23,6 +23,11 @@ test-long:
 test-nspawn:
     cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture
 
+# the public conformance suite of TUF, from a checkout with its virtual environment in .venv: see tests/README.md
+conformance CHECKOUT:
+    cargo build -p orangery-tests --bin tuf-client
+    cd {{CHECKOUT}} && .venv/bin/python -m pytest -q tuf_conformance --entrypoint {{justfile_directory()}}/target/debug/tuf-client
+
 # the agent as boards get it, with relative relocations packed
 dist:
     RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs" cargo build --profile dist -p orangery-agent -p orangery-greeter

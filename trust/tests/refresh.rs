@@ -50,7 +50,7 @@ fn a_release_is_found_by_app_and_version_and_says_where_its_manifest_lies() {
     assert_eq!(release.file, format!("greeter/1.0.0/{}.manifest.json", release.id));
 
     let unknown = client.set().release(&app, &"1.0.1".parse().unwrap(), NOW).unwrap_err();
-    assert_eq!(unknown.code(), RefusalCode::Unverified);
+    assert_eq!(unknown.code(), RefusalCode::Revoked);
     assert!(matches!(unknown, Refusal::UnknownTarget { delegated: false, .. }), "{unknown}");
 }
 

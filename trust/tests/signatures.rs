@@ -4,9 +4,14 @@
 
 mod common;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::{Client, NOW, Repo, key, sign, signature};
+use orangery_trust::limits::KEYS_MAX;
 use orangery_trust::repository::{BuildError, KeyHolders, RootContent, SigningKey, sign_root};
 use orangery_trust::{Refusal, Role, canonical};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 /// A repository whose timestamp needs two of three keys, and those keys.
@@ -150,6 +155,79 @@ fn a_threshold_of_none_or_of_more_keys_than_there_are_is_refused() {
     let client = Client::new(&sign(&signed, &[&repo.root, &repo.recovery]));
     let refusal = orangery_trust::TrustedSet::load(&client.stored).map(|_| ()).unwrap_err();
     assert_eq!(refusal, Refusal::Unsigned { role: Role::Root, valid: 2, threshold: 3 });
+}
+
+/// A P-256 key as metadata lists it, and the key itself.
+fn ecdsa_key(keytype: &str) -> (String, Value, EcdsaKeyPair) {
+    let random = SystemRandom::new();
+    let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
+    // RFC 5480: the point behind a fixed beginning.
+    let begin =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let body = STANDARD.encode([begin, pair.public_key().as_ref()].concat());
+    let public = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
+    let listed = json!({ "keytype": keytype, "scheme": "ecdsa-sha2-nistp256", "keyval": { "public": public } });
+    (sha256(&canonical::to_vec(&listed).unwrap()), listed, pair)
+}
+
+#[test]
+fn an_ecdsa_key_counts_under_both_names_of_its_kind_and_under_no_other() {
+    for (keytype, counts) in [("ecdsa", 1), ("ecdsa-sha2-nistp256", 1), ("ecdsa-sha2-nistp384", 0), ("rsa", 0)] {
+        let mut repo = Repo::new();
+        repo.rotate(|_| {});
+        let (id, listed, pair) = ecdsa_key(keytype);
+        let root = repo.forged("2.root.json", &[&repo.root], |signed| {
+            signed["keys"][&id] = listed;
+            signed["roles"]["timestamp"] = json!({ "keyids": [id], "threshold": 1 });
+        });
+        repo.files.insert("2.root.json".to_owned(), root);
+        let mut metadata: Value = serde_json::from_slice(&repo.files["timestamp.json"]).unwrap();
+        let message = canonical::to_vec(&metadata["signed"]).unwrap();
+        let sig = pair.sign(&SystemRandom::new(), &message).unwrap();
+        metadata["signatures"] = json!([{ "keyid": id, "sig": common::hex(sig.as_ref()) }]);
+        let outcome = with_timestamp(&mut repo, serde_json::to_vec(&metadata).unwrap());
+        assert_eq!(outcome, if counts == 1 { Ok(()) } else { Err(unsigned(0, 1)) }, "{keytype}");
+        metadata["signed"]["version"] = 2.into();
+        let outcome = with_timestamp(&mut repo, serde_json::to_vec(&metadata).unwrap());
+        assert_eq!(outcome, Err(unsigned(0, 1)), "{keytype}: the signature is of something else");
+    }
+}
+
+#[test]
+fn one_key_in_two_spellings_of_pem_counts_once() {
+    let mut repo = Repo::new();
+    repo.rotate(|_| {});
+    let (id, listed, pair) = ecdsa_key("ecdsa");
+    let mut other = listed.clone();
+    other["keyval"]["public"] = listed["keyval"]["public"].as_str().unwrap().trim().into();
+    let other_id = sha256(&canonical::to_vec(&other).unwrap());
+    let root = repo.forged("2.root.json", &[&repo.root], |signed| {
+        signed["keys"][&id] = listed;
+        signed["keys"][&other_id] = other;
+        signed["roles"]["timestamp"] = json!({ "keyids": [id, other_id], "threshold": 2 });
+    });
+    repo.files.insert("2.root.json".to_owned(), root);
+    let mut metadata: Value = serde_json::from_slice(&repo.files["timestamp.json"]).unwrap();
+    let message = canonical::to_vec(&metadata["signed"]).unwrap();
+    let sig = || common::hex(pair.sign(&SystemRandom::new(), &message).unwrap().as_ref());
+    metadata["signatures"] = json!([{ "keyid": id, "sig": sig() }, { "keyid": other_id, "sig": sig() }]);
+    assert_eq!(with_timestamp(&mut repo, serde_json::to_vec(&metadata).unwrap()), Err(unsigned(1, 2)));
+}
+
+#[test]
+fn more_keys_than_any_owner_has_are_refused_before_they_are_read() {
+    let mut repo = Repo::new();
+    repo.rotate(|_| {});
+    let root = repo.forged("2.root.json", &[&repo.root], |signed| {
+        for number in 0..KEYS_MAX {
+            signed["keys"][number.to_string()] = json!({});
+        }
+    });
+    repo.files.insert("2.root.json".to_owned(), root);
+    let refusal = Client::of(&repo).refresh(&repo).unwrap_err();
+    assert!(matches!(refusal, Refusal::Unreadable { role: Role::Root, .. }), "{refusal}");
 }
 
 fn sha256(bytes: &[u8]) -> String {
