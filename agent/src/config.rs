@@ -29,6 +29,8 @@ pub struct Settings {
     pub link: Link,
     /// Downloads.
     pub fetch: Fetch,
+    /// Where releases come from.
+    pub repository: Repository,
     /// Health messages.
     pub health: Health,
     /// The log.
@@ -101,6 +103,18 @@ pub struct Fetch {
     pub reserve_bytes: u64,
 }
 
+/// `[repository]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Repository {
+    /// A static web server with an exported repository, asked before the coordinator.
+    pub url: Option<String>,
+    /// The authorities that may vouch for that server, in PEM; those of the system without it.
+    pub ca_file: Option<PathBuf>,
+    /// Time between two looks for newer metadata, in seconds.
+    pub refresh_secs: u64,
+}
+
 /// `[health]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -134,6 +148,7 @@ impl Default for Settings {
             runner: Runner::default(),
             link: Link::default(),
             fetch: Fetch::default(),
+            repository: Repository::default(),
             health: Health::default(),
             log: Log::default(),
             apps: BTreeMap::new(),
@@ -162,6 +177,12 @@ impl Default for Link {
 impl Default for Fetch {
     fn default() -> Self {
         Self { stall_secs: 30, backoff_max_secs: 300, reserve_bytes: 16 << 20 }
+    }
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        Self { url: None, ca_file: None, refresh_secs: 3_600 }
     }
 }
 
@@ -248,6 +269,9 @@ impl Settings {
         within(day.contains(&self.link.backoff_max_secs), "link.backoff_max_secs", "1 to 86400")?;
         within(day.contains(&self.fetch.stall_secs), "fetch.stall_secs", "1 to 86400")?;
         within(day.contains(&self.fetch.backoff_max_secs), "fetch.backoff_max_secs", "1 to 86400")?;
+        within(day.contains(&self.repository.refresh_secs), "repository.refresh_secs", "1 to 86400")?;
+        let address = self.repository.url.as_ref().is_none_or(|url| url.starts_with("https://"));
+        within(address, "repository.url", "https://HOST[:PORT][/PATH]: nothing is fetched without TLS")?;
         within(day.contains(&self.health.interval_secs), "health.interval_secs", "1 to 86400")?;
         within(self.store.outbox_bytes_max >= 64 << 10, "store.outbox_bytes_max", "at least 65536")?;
         within(self.log_level().is_some(), "log.level", "error, warn, info, debug or trace")?;
@@ -264,12 +288,12 @@ impl Settings {
         )
     }
 
-    /// A relative state directory is meant relative to the file that names it.
+    /// Relative paths are meant relative to the file that names them.
     fn relative_to(mut self, main: &Path) -> Self {
-        if self.state_dir.is_relative()
-            && let Some(directory) = main.parent()
-        {
-            self.state_dir = directory.join(&self.state_dir);
+        if let Some(directory) = main.parent() {
+            for path in std::iter::once(&mut self.state_dir).chain(&mut self.repository.ca_file) {
+                *path = directory.join(&*path);
+            }
         }
         self
     }
@@ -320,63 +344,4 @@ fn lay_over(below: &mut toml::Table, above: toml::Table) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = directory.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let main = directory.path().join("agent.toml");
-        (directory, main)
-    }
-
-    #[test]
-    fn the_shipped_example_says_the_defaults() {
-        let (_keep, main) = written(&[("agent.toml", include_str!("../agent.example.toml"))]);
-        let mut read = Settings::load(Some(&main)).unwrap();
-        assert_eq!(read.labels.remove("site").as_deref(), Some("attic"));
-        assert_eq!(read.variables(&"greeter".parse().unwrap())["PORT"], "8080");
-        read.apps.clear();
-        assert_eq!(read, Settings::default());
-    }
-
-    #[test]
-    fn a_drop_in_lies_over_the_main_file_key_by_key() {
-        let (_keep, main) = written(&[
-            ("agent.toml", "[link]\nkeepalive_secs = 60\nbackoff_max_secs = 5"),
-            ("agent.d/50-site.toml", "[link]\nkeepalive_secs = 10"),
-        ]);
-        let read = Settings::load(Some(&main)).unwrap();
-        assert_eq!(read.link, Link { keepalive_secs: 10, backoff_max_secs: 5 });
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_and_named() {
-        let (_keep, main) = written(&[("agent.toml", "[link]\nkeepalive = 60")]);
-        let text = Settings::load(Some(&main)).unwrap_err().to_string();
-        assert!(text.contains("`keepalive`") && text.contains("keepalive_secs"), "{text}");
-    }
-
-    #[test]
-    fn a_value_out_of_bounds_is_refused_with_its_bounds() {
-        for (text, key) in [
-            ("[link]\nkeepalive_secs = 0", "link.keepalive_secs"),
-            ("[log]\nlevel = \"loud\"", "log.level"),
-            ("[labels]\n\"a b\" = \"c\"", "labels"),
-            ("[apps.x.env]\n\"a-b\" = \"c\"", "apps.*.env"),
-        ] {
-            let (_keep, main) = written(&[("agent.toml", text)]);
-            let refused = Settings::load(Some(&main)).unwrap_err().to_string();
-            assert!(refused.contains(key), "{refused}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_fine_only_when_nobody_named_it() {
-        assert!(Settings::load(Some(Path::new("/nonexistent/agent.toml"))).is_err());
-    }
-}
+mod tests;

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use orangery_wire::AppName;
-use orangery_wire::messages::{ClockState, Event as WireEvent, Reported};
+use orangery_wire::messages::{ClockState, Event as WireEvent, Phase, RefusalCode, Reported};
+use orangery_wire::{AppName, Version};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::driver::Event;
+use crate::road::Place;
 
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -36,6 +37,17 @@ pub enum Request {
         /// The app.
         app: AppName,
     },
+    /// Install a release from a place that somebody names.
+    Install {
+        /// The app.
+        app: AppName,
+        /// The version.
+        version: Version,
+        /// Where it is.
+        place: Place,
+    },
+    /// How the last [`Request::Install`] goes.
+    InstallState,
 }
 
 /// What is answered.
@@ -46,10 +58,43 @@ pub enum Reply {
     Status(Box<StatusView>),
     /// To [`Request::History`], oldest first.
     History(Vec<WireEvent>),
+    /// To [`Request::Install`] and [`Request::InstallState`].
+    Install(Box<InstallView>),
     /// It was done.
     Done(String),
     /// It was not done, and why.
     Refused(String),
+}
+
+/// How far an installation is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum InstallView {
+    /// Nobody has asked for one since the agent was started.
+    None,
+    /// The release is read and verified.
+    Reading {
+        /// Bytes of its pack that are here.
+        done_bytes: u64,
+        /// Bytes of its pack; 0 while that is not known.
+        all_bytes: u64,
+    },
+    /// It is here, and the deployment is in this phase.
+    Trying {
+        /// The phase.
+        phase: Phase,
+    },
+    /// It is current.
+    Current,
+    /// It is not.
+    Failed {
+        /// The stable code; `None` when trying again may help.
+        code: Option<RefusalCode>,
+        /// Why.
+        reason: String,
+        /// Whether what ran before runs.
+        restored: bool,
+    },
 }
 
 /// The node as it sees itself.

@@ -105,6 +105,12 @@ pub enum Event {
         /// The release to go back to.
         release: ReleaseId,
     },
+    /// The node's operator brought this release, which is on the disk, and wants it. It takes no generation of its own, as
+    /// [`Event::RolledBack`]; a release that was refused in this generation is tried again.
+    Brought {
+        /// The release.
+        release: ReleaseId,
+    },
 }
 
 /// A refusal's code and text, before the release is known.
@@ -194,6 +200,7 @@ impl Record {
         match (event, self.phase.clone()) {
             (Event::Desired { generation, release }, phase) => self.wish(generation, release, &phase),
             (Event::RolledBack { release }, phase) => self.roll_back(release, &phase),
+            (Event::Brought { release }, phase) => self.want(Some(release), &phase),
             (Event::Started, Phase::Activating(trial) | Phase::Probing(trial)) => self.try_again(&trial),
             (Event::Started, Phase::Settled | Phase::Fetching { .. } | Phase::Restoring { .. }) => self.restore(),
             (Event::Fetched, Phase::Fetching { release, .. }) => self.begin_trial(release),
@@ -232,6 +239,11 @@ impl Record {
             return;
         }
         self.generation = generation;
+        self.want(release, phase);
+    }
+
+    /// What somebody wants now, whoever it is.
+    fn want(&mut self, release: Option<ReleaseId>, phase: &Phase) {
         self.desired = release;
         self.refused = None;
         match phase {

@@ -1,11 +1,12 @@
-//! Getting bytes from the one place they may come from: the coordinator's HTTPS origin.
+//! Getting bytes: over HTTPS from the coordinator's origin or a static web server, or out of a file that is open.
 //!
 //! Nothing fetched here is believed: [`Http::get`] bounds what it reads and leaves the judging to its caller,
 //! [`Http::download`] returns a file only if every byte of it is what the signed manifest says. A redirect is an error and
-//! no other host is ever asked, so whoever can answer in the coordinator's name can at worst withhold.
+//! no other host is ever asked, so whoever can answer in the server's name can at worst withhold.
 
 mod download;
 mod error;
+mod local;
 mod part;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use error::FetchError;
+pub use local::Run;
 pub use part::drop_parts;
 
 const AGENT: &str = concat!("orangery-agent/", env!("CARGO_PKG_VERSION"));
@@ -56,6 +58,8 @@ pub struct Http {
     origin: String,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     patience: Patience,
+    /// Whether 403 means that there is no such file: so say stores that may not be listed.
+    lenient: bool,
 }
 
 /// Which bytes of a file are asked for.
@@ -80,8 +84,27 @@ impl Http {
         tls: Arc<rustls::ClientConfig>,
         patience: Patience,
     ) -> Result<Self, FetchError> {
-        let origin = origin_of(origin_url)?;
-        Ok(Self { origin, client: client(tls, patience.connect), patience })
+        let origin = origin_of(origin_url, Below::Nothing)?;
+        Ok(Self { origin, client: client(tls, patience.connect, Plain::Never), patience, lenient: false })
+    }
+
+    /// A client of a static web server with an exported repository at `base_url`, which is `https://HOST[:PORT][/PATH]`.
+    pub fn site(base_url: &str, tls: Arc<rustls::ClientConfig>) -> Result<Self, FetchError> {
+        let (origin, patience) = (origin_of(base_url, Below::Path)?, Patience::default());
+        Ok(Self { origin, client: client(tls, patience.connect, Plain::Never), patience, lenient: true })
+    }
+
+    /// The address below which everything is asked for.
+    pub fn base(&self) -> &str {
+        &self.origin
+    }
+
+    /// A client of whatever lies below `base_url`, also without TLS. Only for programs that judge the rules of trust by
+    /// themselves, as the conformance suite does; the agent never makes one.
+    pub fn unprotected(base_url: &str, tls: Arc<rustls::ClientConfig>) -> Self {
+        let patience = Patience::default();
+        let origin = base_url.trim_end_matches('/').to_owned();
+        Self { origin, client: client(tls, patience.connect, Plain::Too), patience, lenient: false }
     }
 
     /// The same client, giving up on transfers that bring too little for so long.
@@ -142,6 +165,9 @@ impl Http {
         let response = answer
             .map_err(|_| FetchError::NoAnswer { url: url.to_string(), waited: self.patience.answer })?
             .map_err(|source| FetchError::Request { url: url.to_string(), source })?;
+        if self.lenient && response.status() == StatusCode::FORBIDDEN {
+            return Err(FetchError::Missing { url: url.to_string() });
+        }
         judge(url, response)
     }
 }
@@ -157,27 +183,49 @@ fn judge(url: &Uri, response: Response<Incoming>) -> Result<Response<Incoming>, 
     }
 }
 
-/// Checks an origin and brings it into the form that paths are appended to.
-fn origin_of(url: &str) -> Result<String, FetchError> {
+/// Whether an address may go on after host and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Nothing,
+    Path,
+}
+
+/// Checks an address and brings it into the form that paths are appended to.
+fn origin_of(url: &str, below: Below) -> Result<String, FetchError> {
     let bad = |rule: &str| FetchError::Address { url: url.to_owned(), rule: rule.to_owned() };
     let uri: Uri = url.parse().map_err(|e: hyper::http::uri::InvalidUri| bad(&e.to_string()))?;
     if uri.scheme_str() != Some("https") {
         return Err(bad("it must begin with https://"));
     }
     let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
-    if authority.as_str().contains('@') || uri.path() != "/" || uri.query().is_some() {
-        return Err(bad("it must be https://HOST[:PORT] and nothing else"));
+    let plain = !authority.as_str().contains('@') && uri.query().is_none();
+    match below {
+        Below::Nothing if !plain || uri.path() != "/" => Err(bad("it must be https://HOST[:PORT] and nothing else")),
+        Below::Path if !plain => Err(bad("it must be https://HOST[:PORT][/PATH] and nothing else")),
+        _ => Ok(format!("https://{authority}{}", uri.path().trim_end_matches('/'))),
     }
-    Ok(format!("https://{authority}"))
 }
 
-fn client(tls: Arc<rustls::ClientConfig>, connect: Duration) -> Client<HttpsConnector<HttpConnector>, Empty<Bytes>> {
+/// Whether a connection may be without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    Never,
+    Too,
+}
+
+fn client(
+    tls: Arc<rustls::ClientConfig>,
+    connect: Duration,
+    plain: Plain,
+) -> Client<HttpsConnector<HttpConnector>, Empty<Bytes>> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(connect));
     tcp.set_nodelay(true);
     let mut connector = HttpsConnector::from((tcp, tls));
-    connector.enforce_https();
+    if plain == Plain::Never {
+        connector.enforce_https();
+    }
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
@@ -235,8 +283,9 @@ mod tests {
     #[test]
     fn an_origin_is_https_with_a_host_and_nothing_else() {
         for good in ["https://coordinator.lan:8443", "https://10.0.0.2", "https://[::1]:8443/"] {
-            assert!(origin_of(good).is_ok(), "{good}");
+            assert!(origin_of(good, Below::Nothing).is_ok(), "{good}");
         }
+        assert_eq!(origin_of("https://mirror/fleet/", Below::Path).unwrap(), "https://mirror/fleet");
         for bad in [
             "http://coordinator.lan",
             "coordinator.lan",
@@ -247,7 +296,9 @@ mod tests {
             "file:///etc/passwd",
             "",
         ] {
-            assert!(matches!(origin_of(bad), Err(FetchError::Address { .. })), "{bad}");
+            assert!(matches!(origin_of(bad, Below::Nothing), Err(FetchError::Address { .. })), "{bad}");
+            let with_path = origin_of(bad, Below::Path).is_ok();
+            assert_eq!(with_path, bad == "https://coordinator.lan/path", "{bad}");
         }
     }
 }

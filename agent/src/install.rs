@@ -7,14 +7,16 @@
 mod fit;
 mod intact;
 mod releases;
+mod roads;
 mod space;
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orangery_trust::Release;
 use orangery_wire::manifest::Tree;
-use orangery_wire::messages::{RefusalCode, ReleaseRef, TrustReport, blob_path};
+use orangery_wire::messages::{RefusalCode, ReleaseRef, TrustReport};
 use orangery_wire::{AppName, Digest, Manifest, ReleaseId, UnixTime, limits};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
@@ -26,6 +28,7 @@ use crate::disk::{self, Disk};
 use crate::errors::{chain, disk_code};
 use crate::fetch::{FetchError, Http};
 use crate::layout::Layout;
+use crate::road::{Road, RoadError};
 use crate::trusted::{RefreshFailure, Standing, Trusted, same};
 use crate::unpack::{Directory, UnpackError, unpack};
 use fit::Node;
@@ -52,6 +55,17 @@ pub enum InstallFailure {
 impl InstallFailure {
     fn refused(code: RefusalCode, text: impl Into<String>) -> Self {
         Self::Refused(Reason { code, text: limits::reason(text) })
+    }
+
+    /// Whether another road may do better: it is about what this one carries, not about the node or the release.
+    fn is_of_the_road(&self) -> bool {
+        use RefusalCode::{Expired, InvalidManifest, NotFound, Revoked, Unverified};
+        match self {
+            Self::Again(_) => true,
+            Self::Refused(reason) => {
+                matches!(reason.code, Expired | InvalidManifest | NotFound | Revoked | Unverified)
+            }
+        }
     }
 
     fn of_disk(deed: &str, error: &std::io::Error) -> Self {
@@ -84,6 +98,15 @@ impl From<FetchError> for InstallFailure {
     }
 }
 
+impl From<RoadError> for InstallFailure {
+    fn from(error: RoadError) -> Self {
+        match &error {
+            RoadError::NotABundle { .. } => Self::refused(RefusalCode::Unverified, chain(&error)),
+            _ => Self::refused(RefusalCode::NotFound, chain(&error)),
+        }
+    }
+}
+
 impl From<UnpackError> for InstallFailure {
     fn from(error: UnpackError) -> Self {
         Self::refused(error.code(), chain(&error))
@@ -95,7 +118,8 @@ impl From<UnpackError> for InstallFailure {
 pub struct Installer {
     disk: Arc<dyn Disk>,
     layout: Layout,
-    http: Http,
+    /// Asked in this order.
+    roads: Vec<Road>,
     clock: Arc<Clock>,
     node: Node,
     reserve_bytes: u64,
@@ -103,10 +127,13 @@ pub struct Installer {
     standing: Mutex<Standing>,
     /// Held while a release directory is made or removed; also by such work whose install was dropped meanwhile.
     placing: Arc<tokio::sync::Mutex<()>>,
+    /// The pack that is being brought, and how large it will be.
+    bringing: Mutex<Option<(PathBuf, u64)>>,
 }
 
 /// A release that the owner vouches for and that fits this node.
 struct Vouched {
+    want: ReleaseRef,
     manifest: Arc<Manifest>,
     seal: Vec<u8>,
     tree: Tree,
@@ -124,17 +151,26 @@ impl Installer {
         clock: Arc<Clock>,
     ) -> Self {
         let standing = Mutex::new(trusted.standing());
+        let stall = std::time::Duration::from_secs(settings.fetch.stall_secs);
         Self {
             disk,
             layout,
-            http: http.stalling_after(std::time::Duration::from_secs(settings.fetch.stall_secs)),
+            roads: vec![http.stalling_after(stall).into()],
             clock,
             node: Node::this(settings.labels.clone(), board),
             reserve_bytes: settings.fetch.reserve_bytes,
             trusted: tokio::sync::Mutex::new(trusted),
             standing,
             placing: Arc::default(),
+            bringing: Mutex::default(),
         }
+    }
+
+    /// The same, asking `road` before all others.
+    #[must_use]
+    pub fn preferring(mut self, road: Road) -> Self {
+        self.roads.insert(0, road);
+        self
     }
 
     /// What is reported of the trusted metadata at the time `now`. Never waits.
@@ -145,15 +181,45 @@ impl Installer {
     /// Has the release `want` of `app` on the disk, verified and sealed, and returns its manifest. May be repeated, and
     /// dropped at any time: what was downloaded is used the next time.
     pub async fn install(&self, app: &AppName, want: &ReleaseRef) -> Result<Arc<Manifest>, InstallFailure> {
-        if let Some(manifest) = self.held(app, want).await? {
-            return self.use_held(app, want, manifest).await;
+        if let Some(manifest) = self.held(app, want).await?
+            && let Some(word) = self.trusted.lock().await.still_allows(app, want)
+        {
+            word?;
+            self.node.tree_for(&manifest)?;
+            return Ok(manifest);
         }
-        let release = self.owners_word(app, want).await?;
-        let vouched = self.manifest(app, want, &release).await?;
-        tracing::debug!(%app, release = %want.id, "the release is vouched for and fits this node");
-        self.make_room(app, want, &vouched).await?;
-        let pack = self.download(&vouched.tree).await?;
-        self.place(app, want, vouched, pack).await
+        let mut roads = self.roads.iter().peekable();
+        while let Some(road) = roads.next() {
+            let release = match self.owners_word(road, app, &want.version).await {
+                Ok(release) => same(&release, want).map_err(InstallFailure::from).map(|()| release),
+                Err(failure) => Err(failure),
+            };
+            let done = match release {
+                Ok(release) => self.come_by(road, app, release).await,
+                Err(failure) => Err(failure),
+            };
+            match done {
+                Err(failure) if roads.peek().is_some() && failure.is_of_the_road() => {
+                    tracing::warn!(%app, %road, reason = %failure, "a road did not bring the release; the next one is asked");
+                }
+                done => return done,
+            }
+        }
+        Err(InstallFailure::Again("there is no road to ask".to_owned()))
+    }
+
+    /// From the owner's word for a release to the release.
+    async fn come_by(&self, road: &Road, app: &AppName, release: Release) -> Result<Arc<Manifest>, InstallFailure> {
+        let want = ReleaseRef { id: release.id, version: release.version.clone() };
+        if let Some(manifest) = self.held(app, &want).await? {
+            self.node.tree_for(&manifest)?;
+            return Ok(manifest);
+        }
+        let vouched = self.manifest(road, app, want, &release).await?;
+        tracing::debug!(%app, release = %vouched.want.id, "the release is vouched for and fits this node");
+        self.make_room(app, &vouched).await?;
+        let pack = self.download(road, &vouched.tree).await?;
+        self.place(app, vouched, pack).await
     }
 
     /// The manifest of a release that is here and whole. One that is not whole is removed.
@@ -180,46 +246,24 @@ impl Installer {
         .await
     }
 
-    /// Makes sure that nothing speaks against a release that is here.
-    async fn use_held(
-        &self,
-        app: &AppName,
-        want: &ReleaseRef,
-        manifest: Arc<Manifest>,
-    ) -> Result<Arc<Manifest>, InstallFailure> {
-        let word = self.trusted.lock().await.still_allows(app, want);
-        match word {
-            Some(word) => word?,
-            None => drop(self.owners_word(app, want).await?),
-        }
-        self.node.tree_for(&manifest)?;
-        Ok(manifest)
-    }
-
-    /// Asks for fresh metadata and looks the release up in it.
-    async fn owners_word(&self, app: &AppName, want: &ReleaseRef) -> Result<Release, InstallFailure> {
-        let mut trusted = self.trusted.lock().await;
-        let now = self.clock.now();
-        let refreshed = trusted.refresh(&self.http, now).await;
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = trusted.standing();
-        refreshed?;
-        let release = trusted.release(app, &want.version, now)?;
-        same(&release, want)?;
-        Ok(release)
-    }
-
     /// Gets the manifest and reads it: its digest is the release's id.
-    async fn manifest(&self, app: &AppName, want: &ReleaseRef, release: &Release) -> Result<Vouched, InstallFailure> {
+    async fn manifest(
+        &self,
+        road: &Road,
+        app: &AppName,
+        want: ReleaseRef,
+        release: &Release,
+    ) -> Result<Vouched, InstallFailure> {
         let name = format!("{app} {}", want.version);
         let length = release.length.min(limits::MANIFEST_BYTES_MAX as u64);
-        let seal = self.http.get(&format!("/targets/{}", release.file), length).await?;
+        let seal = road.get(&format!("/targets/{}", release.file), length).await?;
         let seal = seal.ok_or_else(|| {
-            let text = format!("the coordinator does not have the manifest of {name}; push the release again");
+            let text =
+                format!("the manifest of {name} is not at {road}; publish the release again, or make the copy anew");
             InstallFailure::refused(RefusalCode::NotFound, text)
         })?;
         if sha256(&seal) != want.id.0 {
-            let text =
-                format!("the manifest of {name} that the coordinator serves is not the signed one; push it again");
+            let text = format!("the manifest of {name} at {road} is not the signed one; publish it again");
             return Err(InstallFailure::refused(RefusalCode::Unverified, text));
         }
         let invalid = |text: String| InstallFailure::refused(RefusalCode::InvalidManifest, text);
@@ -230,15 +274,15 @@ impl Installer {
             return Err(invalid(text));
         }
         let tree = self.node.tree_for(&manifest)?.clone();
-        Ok(Vouched { manifest: Arc::new(manifest), seal, tree })
+        Ok(Vouched { want, manifest: Arc::new(manifest), seal, tree })
     }
 
     /// Removes what an earlier attempt left, and makes sure that the release will fit before its first byte is fetched.
-    async fn make_room(&self, app: &AppName, want: &ReleaseRef, vouched: &Vouched) -> Result<(), InstallFailure> {
+    async fn make_room(&self, app: &AppName, vouched: &Vouched) -> Result<(), InstallFailure> {
         let guard = self.placing.clone().lock_owned().await;
         let (disk, layout, reserve_bytes) = (self.disk.clone(), self.layout.clone(), self.reserve_bytes);
         let (app, want, tree, seal_bytes) =
-            (app.clone(), want.clone(), vouched.tree.clone(), vouched.seal.len() as u64);
+            (app.clone(), vouched.want.clone(), vouched.tree.clone(), vouched.seal.len() as u64);
         in_background(move || {
             let _guard = guard;
             let failed = |deed: &'static str| move |e: std::io::Error| InstallFailure::of_disk(deed, &e);
@@ -252,23 +296,20 @@ impl Installer {
         .await
     }
 
-    async fn download(&self, tree: &Tree) -> Result<File, InstallFailure> {
-        let pack = &tree.pack;
-        let part = self.layout.part(&pack.digest);
-        Ok(self.http.download(&blob_path(&pack.digest), &pack.digest, pack.size_bytes, &part).await?)
+    async fn download(&self, road: &Road, tree: &Tree) -> Result<File, InstallFailure> {
+        let part = self.layout.part(&tree.pack.digest);
+        let bringing = |what| *self.bringing.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        bringing(Some((part.clone(), tree.pack.size_bytes)));
+        let pack = road.pack(&tree.pack, &part).await;
+        bringing(None);
+        Ok(pack?)
     }
 
     /// Unpacks and seals. Goes on to its end even if nobody waits for it any more; the next one waits for that.
-    async fn place(
-        &self,
-        app: &AppName,
-        want: &ReleaseRef,
-        vouched: Vouched,
-        pack: File,
-    ) -> Result<Arc<Manifest>, InstallFailure> {
+    async fn place(&self, app: &AppName, vouched: Vouched, pack: File) -> Result<Arc<Manifest>, InstallFailure> {
         let guard = self.placing.clone().lock_owned().await;
+        let Vouched { want, manifest, seal, tree } = vouched;
         let place = Place { disk: self.disk.clone(), layout: self.layout.clone(), app: app.clone(), id: want.id };
-        let Vouched { manifest, seal, tree } = vouched;
         in_background(move || place.make(guard, pack, &tree, &seal)).await?;
         tracing::debug!(%app, release = %want.id, "the release is sealed");
         Ok(manifest)

@@ -22,6 +22,7 @@ pub mod link;
 pub mod outbox;
 pub mod probe;
 pub mod record;
+pub mod road;
 pub mod run;
 pub mod runner;
 pub mod store;

@@ -1,5 +1,7 @@
 //! Puts the agent together and keeps it going until a signal.
 
+mod roads;
+
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use crate::layout::Layout;
 use crate::link::{Link, LinkSettings};
 use crate::outbox::{Outbox, OutboxError};
 use crate::record::{self, NodeState};
+use crate::road::RoadError;
 use crate::runner::{RunnerSettings, Runners};
 use crate::trusted::Trusted;
 use crate::{store, tls};
@@ -57,6 +60,9 @@ pub enum RunError {
     /// The coordinator's address is not one.
     #[error("cannot use the coordinator's address")]
     UseAddress(#[from] FetchError),
+    /// The web server with releases cannot be used.
+    #[error("cannot use `[repository]` in the settings")]
+    UseRepository(#[source] RoadError),
     /// The outbox cannot be used.
     #[error("cannot use the outbox")]
     OpenOutbox(#[from] OutboxError),
@@ -99,8 +105,13 @@ async fn serve(
     let outbox = open_outbox(&settings, &layout, &identity, &boot_id, clock.clone())?;
     let trusted = Trusted::load(disk.clone(), layout.trust(), clock.clone());
     let board = board();
+    let mirror = roads::mirror(&settings, &clock)?;
     let installer =
-        Arc::new(Installer::new(&settings, layout.clone(), disk.clone(), http, trusted, board.clone(), clock.clone()));
+        Installer::new(&settings, layout.clone(), disk.clone(), http, trusted, board.clone(), clock.clone());
+    let installer = Arc::new(match mirror {
+        Some(mirror) => installer.preferring(mirror.into()),
+        None => installer,
+    });
     let (exits, mut exited) = tokio::sync::mpsc::unbounded_channel();
     let runners = Arc::new(Runners::new(layout.clone(), RunnerSettings::from(&settings.runner), exits));
     let link_settings = LinkSettings {
@@ -143,6 +154,7 @@ async fn serve(
         () = signalled() => {}
         () = control::serve(socket, events.clone()) => {}
         () = tick(events.clone(), world.settings.health_interval()) => {}
+        () = roads::refresh_now_and_then(&world) => {}
         () = identity::keep_fresh(&world.disk, &world.layout, &identity, &world.clock) => {}
         () = tell_exits => {}
     }
@@ -339,6 +351,8 @@ fn app_from_disk(layout: &Layout, app: AppName) -> AppReport {
         phase: state.record.phase_name(),
         refusal: state.record.refused.clone(),
         healthy: None,
+        // Only an agent that runs looks.
+        revoked: false,
         app,
     }
 }

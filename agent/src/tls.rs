@@ -40,6 +40,14 @@ pub fn join_config(ca: Digest, clock: Arc<Clock>) -> Arc<ClientConfig> {
     config(Anchor::Fingerprint(ca), clock, None)
 }
 
+/// How the node connects to a static web server: it has nothing to show, and believes servers that one of `authorities`
+/// vouches for. What it gets there is judged by other signatures. `None` if none of them can be used.
+pub fn site_config(authorities: Vec<CertificateDer<'static>>, clock: Arc<Clock>) -> Option<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(authorities);
+    (added > 0).then(|| config(Anchor::Authorities(Arc::new(roots)), clock, None))
+}
+
 /// The SHA-256 of a certificate's DER.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> Digest {
     sha256(certificate)
@@ -154,6 +162,8 @@ fn unix(seconds: orangery_wire::UnixTime) -> UnixTime {
 enum Anchor {
     Fingerprint(Digest),
     Certificate(CertificateDer<'static>),
+    /// Any of these; for servers that are not believed any further.
+    Authorities(Arc<RootCertStore>),
 }
 
 /// Believes servers that the pinned CA vouches for, under the name that was asked for.
@@ -166,13 +176,14 @@ struct PinnedCa {
 impl PinnedCa {
     /// Anybody can send the CA's certificate along; what counts is that its key signed the server's, which is checked after
     /// this.
-    fn find<'a>(&'a self, sent: &'a [CertificateDer<'a>]) -> Result<&'a CertificateDer<'a>, Error> {
+    fn find(&self, sent: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
         match &self.anchor {
-            Anchor::Certificate(ca) => Ok(ca),
-            Anchor::Fingerprint(wanted) => sent
-                .iter()
-                .find(|certificate| fingerprint(certificate) == *wanted)
-                .ok_or(CertificateError::ApplicationVerificationFailure.into()),
+            Anchor::Certificate(ca) => roots(ca),
+            Anchor::Fingerprint(wanted) => {
+                let found = sent.iter().find(|certificate| fingerprint(certificate) == *wanted);
+                roots(found.ok_or(CertificateError::ApplicationVerificationFailure)?)
+            }
+            Anchor::Authorities(authorities) => Ok(Arc::clone(authorities)),
         }
     }
 }
@@ -186,7 +197,7 @@ impl ServerCertVerifier for PinnedCa {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let roots = roots(self.find(intermediates)?)?;
+        let roots = self.find(intermediates)?;
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider)).build();
         let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
         let begins = intermediates.iter().chain([end_entity]).filter_map(Validity::of).map(|v| v.not_before).max();

@@ -51,7 +51,7 @@ async fn only_what_the_owner_signed_installs() {
     world.publish(&signed);
     let unsigned = greeter("1.0.1");
     unsigned.serve(&world.origin);
-    world.is_refused(&unsigned, RefusalCode::Unverified).await;
+    world.is_refused(&unsigned, RefusalCode::Revoked).await;
     let other = Release::new("greeter", "1.0.0", b"other");
     other.serve(&world.origin);
     let text = world.is_refused(&other, RefusalCode::Unverified).await;
@@ -78,7 +78,7 @@ async fn a_release_that_the_owner_took_back_is_not_used_even_if_it_is_here() {
     world.publish(&next);
     installer.install(&next.app(), &next.wanted()).await.unwrap();
     let failure = installer.install(&release.app(), &release.wanted()).await.unwrap_err();
-    assert!(matches!(failure, InstallFailure::Refused(reason) if reason.code == RefusalCode::Unverified));
+    assert!(matches!(failure, InstallFailure::Refused(reason) if reason.code == RefusalCode::Revoked));
     assert_eq!(installer.trust_report(now()), TrustReport { root: 1, targets: 3, stale: false });
 }
 
@@ -89,7 +89,7 @@ async fn a_release_below_the_floor_is_refused() {
     new.floor = Some("1.1.0");
     world.publish(&old);
     world.publish(&new);
-    let text = world.is_refused(&old, RefusalCode::Unverified).await;
+    let text = world.is_refused(&old, RefusalCode::BelowFloor).await;
     assert!(text.contains("1.1.0"), "{text}");
     world.succeeds(&new).await;
 }

@@ -174,6 +174,8 @@ impl Refusal {
             Self::NoRoot => RefusalCode::NoTrustRoot,
             Self::Expired { .. } => RefusalCode::Expired,
             Self::Missing { .. } => RefusalCode::NotFound,
+            Self::UnknownTarget { .. } => RefusalCode::Revoked,
+            Self::BelowFloor { .. } => RefusalCode::BelowFloor,
             Self::Delegated { refusal, .. } => refusal.code(),
             _ => RefusalCode::Unverified,
         }

@@ -3,6 +3,7 @@
 //!
 //! Every reader ignores fields that it does not know, and every text, list and number has a limit (see [`limits`]).
 
+pub mod container;
 pub mod ids;
 pub mod limits;
 pub mod manifest;

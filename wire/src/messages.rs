@@ -113,6 +113,9 @@ pub struct AppReport {
     /// Whether the probes of the running release hold; `None` while nobody knows.
     #[serde(default)]
     pub healthy: Option<bool>,
+    /// Whether the owner has revoked the current release since it was installed. It goes on running.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 /// Where a deployment is. See the agent's `deployment` module.
@@ -192,6 +195,10 @@ pub enum RefusalCode {
     RolledBack,
     /// The node could not verify it for want of a trust root.
     NoTrustRoot,
+    /// The owner's signed targets do not list it: it was revoked, or was never signed.
+    Revoked,
+    /// It is older than the oldest version of the app that the owner still allows.
+    BelowFloor,
 }
 
 impl RefusalCode {
@@ -210,6 +217,8 @@ impl RefusalCode {
             Self::Unhealthy => "unhealthy",
             Self::RolledBack => "rolled_back",
             Self::NoTrustRoot => "no_trust_root",
+            Self::Revoked => "revoked",
+            Self::BelowFloor => "below_floor",
         }
     }
 }
@@ -288,6 +297,23 @@ pub enum What {
         /// Why.
         refusal: Refusal,
     },
+    /// A release that somebody brought to the node was not installed. Nothing was changed by it.
+    NotInstalled {
+        /// Its version.
+        version: Version,
+        /// Where it was to come from: a path or an address.
+        source: String,
+        /// The stable code; `None` when trying again may help.
+        #[serde(default)]
+        refusal: Option<RefusalCode>,
+        /// Why.
+        reason: String,
+    },
+    /// The owner has revoked the current release. It goes on running.
+    ReleaseRevoked {
+        /// The release.
+        release: ReleaseRef,
+    },
     /// The current release runs again after a refusal.
     Restored {
         /// The generation of the app.
@@ -354,6 +380,8 @@ impl What {
             Self::PhaseChanged { .. } => "phase_changed",
             Self::Committed { .. } => "committed",
             Self::Refused { .. } => "refused",
+            Self::NotInstalled { .. } => "not_installed",
+            Self::ReleaseRevoked { .. } => "release_revoked",
             Self::Restored { .. } => "restored",
             Self::Retrying { .. } => "retrying",
             Self::MessageRejected { .. } => "message_rejected",

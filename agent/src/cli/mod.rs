@@ -1,6 +1,7 @@
-//! The agent's command line. Exit codes: 0 done, 1 error, 2 the command line is not understood.
+//! The agent's command line. Exit codes: 0 done, 1 error, 2 the command line is not understood; `install` has more.
 
 mod complete;
+mod install;
 mod parse;
 mod show;
 
@@ -60,6 +61,7 @@ fn perform(invocation: Invocation) -> Result<ExitCode, Failure> {
         Command::History { count } => history(config, count, json),
         Command::Check { state } => check_state(config, state.as_deref(), json),
         Command::Rollback { app } => rollback(config, app),
+        Command::Install { release, place } => install::install(&layout(config)?, release, place, json),
     }
 }
 

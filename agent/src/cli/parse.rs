@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
-use orangery_wire::{AppName, NodeId};
+use orangery_wire::{AppName, NodeId, Version};
 
 use super::complete::Shell;
+use crate::road::Place;
 
 /// A command with the options that all of them take.
 pub struct Invocation {
@@ -46,6 +47,13 @@ pub enum Command {
         /// The app.
         app: AppName,
     },
+    /// Install a release by a road of one's own.
+    Install {
+        /// The release; without it the source must have exactly one.
+        release: Option<(AppName, Version)>,
+        /// Where it is.
+        place: Place,
+    },
     /// A completion script.
     Completions {
         /// For which shell.
@@ -69,15 +77,17 @@ Commands:
   history          What happened here last
   check            Are the invariants of the state directory kept?
   rollback APP     Go back to the release that ran before the current one
+  install SOURCE   Install a release from a file, a USB stick or a web server
   completions SH   A completion script for bash, zsh or fish
 
 Options:
   --config FILE    Settings (default: /etc/orangery/agent.toml)
-  --json           Answer in JSON (status, history, check)
+  --json           Answer in JSON (status, history, check, install)
   -h, --help       This, or help on a command
   -V, --version    The version
 
-Exit codes: 0 done, 1 error, 2 the command line is not understood.
+Exit codes: 0 done, 1 error, 2 the command line is not understood; of `install` also 11 not trusted, 12 expired,
+13 not brought here, 60 no space, 110 refused and rolled back, 130 the roll-back failed.
 ";
 
 const JOIN_HELP: &str = "\
@@ -137,6 +147,30 @@ Usage: orangery-agent rollback APP [--config FILE]
 Needs no network. The node stays there until something newer is deployed to it.
 ";
 
+const INSTALL_HELP: &str = "\
+Install a release by another road than the coordinator.
+
+Usage: orangery-agent install SOURCE [APP@VERSION] [--config FILE]
+       orangery-agent install APP@VERSION --from SOURCE [--ca-file FILE] [--config FILE]
+
+SOURCE is a file that `orangery bundle` made, a directory that `orangery repo export` made (a USB stick, a share), or
+the https:// address of a web server with such a directory. APP@VERSION may be left out if a file or directory has
+one release only.
+
+The release is judged as one from the coordinator is, by the same metadata, expiry and floors: nothing here makes that
+weaker. Then it is tried, and goes back if it does not hold. It stays until something newer is deployed to the node.
+The agent must be running; no network is needed for a file or directory. Ctrl-C ends the watching, not the work.
+
+Options:
+  --from SOURCE    Where the release is
+  --ca-file FILE   The authorities that may vouch for the web server, in PEM (default: those of the system)
+  --json           The outcome in JSON
+  --config FILE    Settings (default: /etc/orangery/agent.toml)
+
+Exit codes: 0 it is current, 1 error, 11 not trusted (unverified, revoked, below the floor, no trust root),
+12 expired, 13 not brought here, 60 no space, 110 refused by its trial and rolled back, 130 the roll-back failed.
+";
+
 /// Reads the command line, program name first.
 pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Invocation, lexopt::Error> {
     let mut parser = lexopt::Parser::from_iter(words);
@@ -148,6 +182,8 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Invocation, l
             Long("name") => given.name = Some(parser.value()?.parse()?),
             Long("count") => given.count = Some(parser.value()?.parse()?),
             Long("state") => given.state = Some(parser.value()?.into()),
+            Long("from") => given.from = Some(parser.value()?.string()?),
+            Long("ca-file") => given.ca_file = Some(parser.value()?.into()),
             Short('h') | Long("help") => given.help = true,
             Short('V') | Long("version") => given.version = true,
             Value(word) => given.words.push(word.string()?),
@@ -164,6 +200,8 @@ struct Given {
     name: Option<NodeId>,
     count: Option<u32>,
     state: Option<PathBuf>,
+    from: Option<String>,
+    ca_file: Option<PathBuf>,
     help: bool,
     version: bool,
     words: Vec<String>,
@@ -189,6 +227,7 @@ impl Given {
                 Command::Rollback { app: app.parse().map_err(|e| lexopt::Error::Custom(Box::new(e)))? }
             }
             ["rollback"] => return Err("rollback needs the name of an app".into()),
+            ["install", rest @ ..] => install(rest, self.from, self.ca_file)?,
             ["completions", shell] => Command::Completions { shell: shell.parse()? },
             ["completions"] => return Err("completions needs a shell: bash, zsh or fish".into()),
             [command, ..] => {
@@ -200,6 +239,29 @@ impl Given {
     }
 }
 
+/// `install`, in one of its two forms.
+fn install(words: &[&str], from: Option<String>, ca_file: Option<PathBuf>) -> Result<Command, lexopt::Error> {
+    let (source, release) = match (words, from) {
+        ([name], Some(from)) => (from, Some(release(name)?)),
+        ([source], None) => ((*source).to_owned(), None),
+        ([source, name], None) => ((*source).to_owned(), Some(release(name)?)),
+        _ => return Err("install needs a SOURCE, or APP@VERSION and --from SOURCE".into()),
+    };
+    if source.starts_with("http://") {
+        return Err("nothing is fetched without TLS; use an https:// address".into());
+    }
+    let place =
+        if source.starts_with("https://") { Place::Site { url: source, ca_file } } else { Place::Path(source.into()) };
+    Ok(Command::Install { release, place })
+}
+
+/// `APP@VERSION`
+fn release(name: &str) -> Result<(AppName, Version), lexopt::Error> {
+    let parts = name.split_once('@');
+    let read = parts.and_then(|(app, version)| Some((app.parse().ok()?, version.parse().ok()?)));
+    read.ok_or_else(|| format!("{name:?} is not a release; write it as APP@VERSION, such as greeter@1.2.0").into())
+}
+
 fn help_on(command: &str) -> Result<&'static str, lexopt::Error> {
     match command {
         "join" => Ok(JOIN_HELP),
@@ -208,6 +270,7 @@ fn help_on(command: &str) -> Result<&'static str, lexopt::Error> {
         "history" => Ok(HISTORY_HELP),
         "check" => Ok(CHECK_HELP),
         "rollback" => Ok(ROLLBACK_HELP),
+        "install" => Ok(INSTALL_HELP),
         "completions" | "help" => Ok(HELP),
         other => Err(format!("there is no command {other:?}").into()),
     }
@@ -224,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_and_options_stand_anywhere() {
-        for command in ["join", "run", "status", "history", "check", "rollback"] {
+        for command in ["join", "run", "status", "history", "check", "rollback", "install"] {
             let asked = parsed(&format!("{command} --help")).unwrap();
             assert!(
                 matches!(asked.command, Command::Help(text) if text.contains(&format!("orangery-agent {command}")))
@@ -233,6 +296,17 @@ mod tests {
         let asked = parsed("--json history --count 3 --config x.toml").unwrap();
         assert!(asked.json && matches!(asked.command, Command::History { count: 3 }));
         assert_eq!(asked.config, Some("x.toml".into()));
+    }
+
+    #[test]
+    fn a_source_is_a_path_or_an_address() {
+        let place = |line| match parsed(line).map(|asked| asked.command) {
+            Ok(Command::Install { release, place }) => (release.is_some(), place.to_string()),
+            _ => panic!("{line}"),
+        };
+        assert_eq!(place("install /media/stick"), (false, "/media/stick".into()));
+        assert_eq!(place("install x.bundle greeter@1.0.0"), (true, "x.bundle".into()));
+        assert_eq!(place("install greeter@1.0.0 --from https://mirror/fleet"), (true, "https://mirror/fleet".into()));
     }
 
     #[test]
@@ -245,6 +319,11 @@ mod tests {
             ("run now", "so many words"),
             ("status --fast", "fast"),
             ("history --count many", "many"),
+            ("install", "SOURCE"),
+            ("install x y z", "SOURCE"),
+            ("install x greeter", "APP@VERSION"),
+            ("install greeter --from x", "APP@VERSION"),
+            ("install http://mirror greeter@1.0.0", "TLS"),
         ] {
             let Err(error) = parsed(line) else { panic!("{line:?} was taken") };
             assert!(error.contains(part), "{line:?}: {error}");

@@ -60,6 +60,9 @@ fn app(report: &AppReport) -> String {
         Some(false) => text.push_str(", UNHEALTHY"),
         None => {}
     }
+    if report.revoked {
+        text.push_str(", REVOKED by the owner (it goes on running; deploy another)");
+    }
     if let Some(refusal) = &report.refusal {
         let _ = write!(text, "\n             refused {}: {}", refusal.code, refusal.reason);
     }
@@ -85,6 +88,11 @@ fn what(what: &What) -> String {
             let version = version.as_ref().map_or_else(|| refusal.release.short(), ToString::to_string);
             format!("refused {version}: {}: {}", refusal.code, refusal.reason)
         }
+        What::NotInstalled { version, source, refusal, reason } => {
+            let code = refusal.map(|code| format!(" {code}:")).unwrap_or_default();
+            format!("did not install {version} from {source}:{code} {reason}")
+        }
+        What::ReleaseRevoked { release } => format!("{} was revoked by the owner; it goes on running", release.version),
         What::Restored { release, .. } => format!("{} runs again", version(release)),
         What::Retrying { deed, reason } => format!("will try to {deed} again: {reason}"),
         What::MessageRejected { topic, why, reason } => format!("dropped a message on {topic}: {why}: {reason}"),

@@ -1,12 +1,14 @@
 //! One app at a time: save, then act.
 
-use orangery_wire::messages::{Phase as PhaseName, ReleaseRef, What};
+use std::collections::BTreeMap;
+
+use orangery_wire::messages::{Phase as PhaseName, RefusalCode, ReleaseRef, What};
 use orangery_wire::{AppName, ReleaseId};
 use tokio::task::JoinHandle;
 
 use super::effects::{self, Outcome};
 use super::{Driver, Event};
-use crate::deployment::{self, Effect, Phase, Record};
+use crate::deployment::{self, Effect, Phase, Reason, Record};
 use crate::record::{self, AppState, Source};
 use crate::runner::Exit;
 
@@ -30,6 +32,8 @@ pub struct App {
     pub healthy: Option<bool>,
     /// A refusal happened and what ran before does not yet run again.
     refused: bool,
+    /// What speaks against releases that are here, since the last look at the metadata.
+    pub objections: BTreeMap<ReleaseId, Option<Reason>>,
 }
 
 impl App {
@@ -40,6 +44,12 @@ impl App {
             task.abort();
         }
         self.unwatch();
+    }
+
+    /// Whether the owner has revoked what is current.
+    pub fn is_revoked(&self) -> bool {
+        let objection = self.state.record.current.and_then(|id| self.objections.get(&id)?.as_ref());
+        objection.is_some_and(|reason| reason.code == RefusalCode::Revoked)
     }
 
     fn unwatch(&mut self) {
@@ -171,6 +181,7 @@ impl Driver {
             self.tell(Some(name), &What::PhaseChanged { generation, release, phase });
             if phase == PhaseName::Settled {
                 self.collect(name);
+                self.judge();
             }
         }
     }
@@ -317,6 +328,11 @@ impl Driver {
             previous.ok_or_else(|| format!("there is no release of {name} before the current one on this node"))?;
         if crate::install::sealed(&*self.world.disk, &self.world.layout, name, &previous).is_none() {
             return Err(format!("the release of {name} before the current one is no longer on this node"));
+        }
+        if let Some(Some(reason)) = app.objections.get(&previous)
+            && matches!(reason.code, RefusalCode::BelowFloor | RefusalCode::Revoked)
+        {
+            return Err(format!("{name} does not go back: {} [{}]", reason.text, reason.code));
         }
         self.step(name, deployment::Event::RolledBack { release: previous });
         let version = self.version(name, previous).map_or_else(|| previous.short(), |version| version.to_string());

@@ -60,7 +60,7 @@ impl Driver {
 
     /// Sends the proof if anything in it has changed.
     pub(super) fn report(&mut self) {
-        let next = self.reported_apps();
+        let next = (self.world.installer.trust_report(self.world.clock.now()), self.reported_apps());
         if self.last_reported.as_ref() != Some(&next) {
             self.last_reported = Some(next);
             let report = self.reported_bytes();
@@ -105,6 +105,7 @@ impl Driver {
                 phase: record.phase_name(),
                 refusal: record.refused.clone(),
                 healthy: app.healthy,
+                revoked: app.is_revoked(),
             }
         };
         self.apps.iter().map(report).collect()
@@ -138,6 +139,11 @@ impl Driver {
                 Ok(events) => Reply::History(events),
                 Err(error) => Reply::Refused(format!("cannot read the history: {}", chain(&error))),
             },
+            Request::Install { app, version, place } => match self.bring(app, version, place) {
+                Ok(()) => Reply::Install(Box::new(self.install_view())),
+                Err(reason) => Reply::Refused(reason),
+            },
+            Request::InstallState => Reply::Install(Box::new(self.install_view())),
             Request::Rollback { app } => match self.roll_back(&app) {
                 Ok(version) => Reply::Done(format!(
                     "{app} goes back to {version}; it stays there until something newer is deployed"

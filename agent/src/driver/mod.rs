@@ -5,6 +5,7 @@
 //! an event. What was under way when the power went is not remembered: the record is loaded and told `Started`.
 
 mod apps;
+mod bring;
 mod effects;
 mod events;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use orangery_wire::messages::{Acked, AppReport, Desired, DesiredApp, Rejected, What};
+use orangery_wire::messages::{Acked, AppReport, Desired, DesiredApp, Rejected, ReleaseRef, TrustReport, What};
 use orangery_wire::{AppName, NodeId, ReleaseId};
 
 use crate::clock::Clock;
@@ -22,7 +23,7 @@ use crate::deployment;
 use crate::disk::Disk;
 use crate::health::Sampler;
 use crate::identity::Identity;
-use crate::install::Installer;
+use crate::install::{InstallFailure, Installer};
 use crate::layout::Layout;
 use crate::link::{Link, LinkEvent};
 use crate::outbox::Outbox;
@@ -66,6 +67,12 @@ pub enum Event {
         /// Why not.
         reason: Option<String>,
     },
+    /// A release that somebody on this node brought is on the disk, or is not.
+    Brought(Result<ReleaseRef, InstallFailure>),
+    /// Newer metadata may be here.
+    Refreshed,
+    /// What speaks against releases that are here.
+    Judged(Vec<(AppName, ReleaseRef, Option<deployment::Reason>)>),
     /// Somebody on this node asks.
     Control(control::Request, tokio::sync::oneshot::Sender<control::Reply>),
     /// A health message is due.
@@ -114,7 +121,7 @@ pub struct Driver {
     /// Counts the reports of this run.
     reports: u64,
     /// What it said of the apps; it is sent again only when that changes.
-    last_reported: Option<Vec<AppReport>>,
+    last_reported: Option<(TrustReport, Vec<AppReport>)>,
     apps: BTreeMap<AppName, App>,
     connected: bool,
     /// Highest event that the link has taken since it came up.
@@ -125,6 +132,8 @@ pub struct Driver {
     rejected: Option<(String, Vec<u8>)>,
     /// When the time floor was last saved.
     floor_saved: u64,
+    /// The last release that somebody on this node brought.
+    brought: Option<bring::Brought>,
 }
 
 /// The floor is saved when it has moved this far, in seconds: a few writes a day.
@@ -149,6 +158,7 @@ impl Driver {
             last_acked: None,
             rejected: None,
             floor_saved,
+            brought: None,
         }
     }
 
@@ -158,6 +168,7 @@ impl Driver {
         for app in record::apps(&*self.world.disk, &self.world.layout) {
             self.wake(&app);
         }
+        self.judge();
         self.report();
         while let Ok(event) = events.recv() {
             if matches!(event, Event::Stop) {
@@ -183,6 +194,10 @@ impl Driver {
             Event::Link(event) => self.linked(event),
             Event::Exit(exit) => self.exited(exit),
             Event::AppHealth { app, release, healthy, reason } => self.probed(&app, release, healthy, reason),
+            Event::Brought(outcome) => self.brought(outcome),
+            // What it says of the trusted metadata is part of the proof, which is sent if that has changed.
+            Event::Refreshed => self.judge(),
+            Event::Judged(judged) => self.judged(judged),
             Event::Control(request, reply) => {
                 let answer = self.answer(request);
                 // Whoever asked may have gone; then nobody needs the answer.

@@ -12,7 +12,7 @@ use crate::errors::disk_code;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The address is not one of the pinned origin.
-    #[error("the address {url:?} cannot be used: {rule}; correct the coordinator's address")]
+    #[error("the address {url:?} cannot be used: {rule}; correct it")]
     Address {
         /// The address as given.
         url: String,
@@ -70,7 +70,7 @@ pub enum FetchError {
         got: String,
     },
     /// A redirect. None is followed.
-    #[error("{url} answered with a redirect ({status}); none is followed: the coordinator must serve the file itself")]
+    #[error("{url} answered with a redirect ({status}); none is followed: the server must have the file itself")]
     Redirected {
         /// What was asked for.
         url: String,
@@ -78,7 +78,7 @@ pub enum FetchError {
         status: u16,
     },
     /// Any other status that is not success.
-    #[error("{url} answered with status {status}; see the coordinator's log")]
+    #[error("{url} answered with status {status}; see the server's log")]
     Status {
         /// What was asked for.
         url: String,
@@ -86,7 +86,7 @@ pub enum FetchError {
         status: u16,
     },
     /// The origin has no such file.
-    #[error("the coordinator does not have {url}; push the release again")]
+    #[error("there is no {url}; publish the release again, or make the copy anew")]
     Missing {
         /// What was asked for.
         url: String,
@@ -122,6 +122,14 @@ pub enum FetchError {
     Mixed {
         /// What was asked for.
         url: String,
+    },
+    /// A file on this machine could not be read.
+    #[error("reading {name} failed; put the stick or the file back and try again")]
+    Local {
+        /// The file.
+        name: String,
+        /// The cause.
+        source: std::io::Error,
     },
     /// Another download of the same file is under way.
     #[error("another download into {} is under way", path.display())]
@@ -163,6 +171,7 @@ impl FetchError {
             | Self::Redirected { .. }
             | Self::Status { .. }
             | Self::Mixed { .. }
+            | Self::Local { .. }
             | Self::Busy { .. } => None,
             Self::Address { .. } | Self::Missing { .. } => Some(RefusalCode::NotFound),
             Self::TooLong { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. } => Some(RefusalCode::Unverified),

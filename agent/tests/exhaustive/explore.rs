@@ -122,6 +122,7 @@ impl<M: Machine> Explorer<M> {
                 Some(release) => Input::RolledBack { release },
                 None => return Ok(()),
             },
+            Step::Bring(release) => Input::Brought { release },
             Step::Effect(..) | Step::TakesNodeDown(_) | Step::Crash(_) | Step::Wish(_) => return Ok(()),
         };
         laws::of_change(was, event, is)

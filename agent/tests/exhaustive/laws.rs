@@ -63,11 +63,19 @@ pub fn of_change(before: Look, event: Input, after: Look) -> Result<(), Broken> 
     law("the_generation_never_decreases", after.generation >= before.generation)?;
     law("current_changes_by_proof_rollback_or_stop", current_may_change(before, event, after))?;
     let switching = matches!(before.phase, Phase::Activating | Phase::Probing | Phase::Restoring);
-    let wish = matches!(event, Input::Desired { .. } | Input::RolledBack { .. });
+    let wish = matches!(event, Input::Desired { .. } | Input::RolledBack { .. } | Input::Brought { .. });
     law("a_wish_does_not_cut_a_switch_short", !(switching && wish) || before.phase == after.phase)?;
-    let same = matches!(event, Input::Desired { release, .. } if release == before.current);
+    let same = match event {
+        Input::Desired { release, .. } => release == before.current,
+        Input::Brought { release } => before.current == Some(release),
+        _ => false,
+    };
     let undisturbed = before.phase != Phase::Settled || after.phase == Phase::Settled;
     law("a_wish_for_what_runs_restarts_nothing", !same || undisturbed)?;
+    let brought = if let Input::Brought { release } = event { Some(release) } else { None };
+    let heard = brought.is_none_or(|release| after.desired == Some(release) && !after.refuses(release));
+    law("what_is_brought_is_wanted_even_if_it_was_refused", heard)?;
+    law("what_is_brought_takes_no_generation", brought.is_none() || after.generation == before.generation)?;
     law("a_refusal_names_its_release_and_cause", refusal_is_right(before, event, after))
 }
 
@@ -100,7 +108,7 @@ pub fn of_record<M: Machine>(id: RecordId, records: &mut Records<M>) -> Result<(
             Input::Fetched | Input::FetchFailed | Input::FetchRefused => look.phase == Phase::Fetching,
             Input::Ran | Input::RunFailed => matches!(look.phase, Phase::Activating | Phase::Restoring),
             Input::Healthy | Input::Unhealthy => look.phase == Phase::Probing,
-            Input::Started | Input::Desired { .. } | Input::RolledBack { .. } => true,
+            Input::Started | Input::Desired { .. } | Input::RolledBack { .. } | Input::Brought { .. } => true,
         };
         let next = records.apply(id, outcome);
         law("an_outcome_that_nothing_waits_for_changes_nothing", awaited || next == id)?;

@@ -24,6 +24,7 @@ pub enum Input {
     Healthy,
     Unhealthy,
     RolledBack { release: Release },
+    Brought { release: Release },
 }
 
 impl Input {
@@ -136,6 +137,7 @@ macro_rules! machine {
                     Input::Healthy => Event::Healthy,
                     Input::Unhealthy => Event::Unhealthy { reason: text() },
                     Input::RolledBack { release } => Event::RolledBack { release: id(release) },
+                    Input::Brought { release } => Event::Brought { release: id(release) },
                 });
                 if let Phase::Fetching { attempt, .. } | Phase::Restoring { attempt } = &mut next.phase {
                     *attempt = (*attempt).min($crate::machine::ATTEMPTS_MAX);

@@ -102,9 +102,9 @@ pub const SEEDS: &[Seed] = &[
             return;
         }
         self.generation = generation;
-        self.desired = release;",
+        self.want(",
         to: "        self.generation = generation;
-        self.desired = release;",
+        self.want(",
     },
     Seed {
         name: "takes_a_wish_of_the_same_generation",
@@ -112,24 +112,22 @@ pub const SEEDS: &[Seed] = &[
             return;
         }
         self.generation = generation;
-        self.desired = release;",
+        self.want(",
         to: "        if generation < self.generation {
             return;
         }
         self.generation = generation;
-        self.desired = release;",
+        self.want(",
     },
     Seed {
         name: "loses_a_wish_during_a_switch",
         from: "        self.generation = generation;
-        self.desired = release;
-        self.refused = None;",
+        self.want(",
         to: "        self.generation = generation;
         if matches!(phase, Phase::Activating(_) | Phase::Probing(_)) {
             return;
         }
-        self.desired = release;
-        self.refused = None;",
+        self.want(",
     },
     Seed {
         name: "lets_a_wish_cut_a_trial_short",
@@ -207,5 +205,25 @@ pub const SEEDS: &[Seed] = &[
         name: "takes_a_late_outcome_for_its_own",
         from: "(Event::FetchFailed { refusal: Some(why) }, Phase::Fetching { release, .. }) => {",
         to: "(Event::FetchFailed { refusal: Some(why) }, Phase::Probing(Trial { release, .. }) | Phase::Fetching { release, .. }) => {",
+    },
+    Seed {
+        name: "forgets_what_was_brought",
+        from: "(Event::Brought { release }, phase) => self.want(Some(release), &phase),",
+        to: "(Event::Brought { .. }, _) => {}",
+    },
+    Seed {
+        name: "gives_what_was_brought_a_generation",
+        from: "(Event::Brought { release }, phase) => self.want(Some(release), &phase),",
+        to: "(Event::Brought { release }, phase) => self.wish(self.generation + 1, Some(release), &phase),",
+    },
+    Seed {
+        name: "trusts_what_was_brought",
+        from: "(Event::Brought { release }, phase) => self.want(Some(release), &phase),",
+        to: "(Event::Brought { release }, phase) => { self.want(Some(release), &phase); self.current = Some(release); }",
+    },
+    Seed {
+        name: "keeps_a_refusal_of_what_is_brought",
+        from: "(Event::Brought { release }, phase) => self.want(Some(release), &phase),",
+        to: "(Event::Brought { release }, phase) => { let refused = self.refused.clone(); self.want(Some(release), &phase); self.refused = refused; }",
     },
 ];

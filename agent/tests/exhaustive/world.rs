@@ -114,6 +114,8 @@ pub enum Step {
     DeliverThenCrash(Crash),
     /// The node's operator rolls the current release back.
     RollBack,
+    /// The node's operator brings a release, which is on the disk then.
+    Bring(Release),
 }
 
 /// What goes down.
@@ -254,6 +256,11 @@ impl Setting {
                 let after = records.look(saved.record);
                 to.push((Step::RollBack, follow(saved, look, after)));
             }
+            for release in first..=2 {
+                let brought = World { left, sealed: world.sealed | bit(release), ..*world };
+                let saved = save(&brought, Input::Brought { release }, records);
+                to.push((Step::Bring(release), follow(saved, look, records.look(saved.record))));
+            }
         }
         if world.wish.0 > look.generation {
             let (generation, release) = world.wish;
@@ -307,7 +314,7 @@ fn save<M: Machine>(world: &World, event: Input, records: &mut Records<M>) -> Wo
     if world.pending == Some(event) || after.ask != before.ask || restores {
         next.pending = None;
     }
-    if let Input::RolledBack { .. } = event
+    if let Input::RolledBack { .. } | Input::Brought { .. } = event
         && after != before
         && world.wish.0 <= before.generation
     {
@@ -346,6 +353,7 @@ impl Ghosts {
             self.refused |= bit(release);
         }
         match event {
+            Input::Brought { release } => self.refused &= !bit(release),
             Input::Healthy if before.phase == Phase::Probing => {
                 self.proven |= before.subject.map_or(0, bit);
                 self.restore_failed = false;

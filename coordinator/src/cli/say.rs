@@ -24,6 +24,11 @@ pub fn sentence(event: &Event) -> String {
             let release = version.as_ref().map_or_else(|| refusal.release.short(), ToString::to_string);
             format!("refused {release}: {} [{}]", refusal.reason, refusal.code)
         }
+        What::NotInstalled { version, source, refusal, reason } => {
+            let code = refusal.map(|code| format!(" [{code}]")).unwrap_or_default();
+            format!("did not install {version} from {source}: {reason}{code}")
+        }
+        What::ReleaseRevoked { release } => format!("{} was revoked by the owner and goes on running", release.version),
         What::Restored { release, .. } => format!("runs {} again", version_or_nothing(release.as_ref())),
         What::Retrying { deed, reason } => format!("will try again to {deed}: {reason}"),
         What::MessageRejected { topic, why, reason } => format!("a message on {topic} was dropped: {reason} [{why}]"),

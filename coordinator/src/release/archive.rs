@@ -1,15 +1,13 @@
-//! The bundle's container: a strict subset of POSIX ustar (IEEE Std 1003.1-2017, pax, "ustar Interchange Format"), so that
-//! `tar` lists and unpacks it.
-//!
-//! Strict means: a header is accepted only if it is, byte for byte, the one that this module would write for the same name
-//! and size. So there is nothing else in it to interpret: no owners, times, links, paths or extensions.
+//! Files in one file, written and read: the strict subset of ustar that [`orangery_wire::container`] defines.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-const BLOCK: usize = 512;
+use orangery_wire::container::{self, header, read_header};
+
+const BLOCK: usize = container::BLOCK_BYTES;
 const BLOCK_LENGTH: u64 = BLOCK as u64;
-/// Most bytes of one section: what eleven octal digits can say.
-pub const SECTION_BYTES_MAX: u64 = 0o77_777_777_777;
+/// Most bytes of one section.
+pub const SECTION_BYTES_MAX: u64 = container::CONTENT_BYTES_MAX;
 /// Most sections that are read before the file is refused.
 const SECTIONS_MAX: usize = 64;
 
@@ -67,10 +65,7 @@ pub fn read_sections(file: &mut (impl Read + Seek)) -> Result<Vec<Section>, BadA
             return at_end(file, at, length).map(|()| sections);
         }
         let foreign = || BadArchive::Foreign { offset: at };
-        let (name, size_bytes) = name_and_size(&block).ok_or_else(foreign)?;
-        if header(&name, size_bytes) != Some(block) || sections.len() == SECTIONS_MAX {
-            return Err(foreign());
-        }
+        let (name, size_bytes) = read_header(&block).filter(|_| sections.len() < SECTIONS_MAX).ok_or_else(foreign)?;
         let offset = at + BLOCK_LENGTH;
         at = offset + size_bytes + padding(size_bytes) as u64;
         if at > length {
@@ -106,44 +101,13 @@ fn read_block(file: &mut (impl Read + Seek), at: u64) -> Result<[u8; BLOCK], Bad
 }
 
 fn padding(size_bytes: u64) -> usize {
-    // The remainder is below 512.
-    let over = usize::try_from(size_bytes % BLOCK_LENGTH).unwrap_or_default();
-    if over == 0 { 0 } else { BLOCK - over }
+    // Below 512.
+    usize::try_from(container::padding(size_bytes)).unwrap_or_default()
 }
 
 fn zeros(count: usize) -> &'static [u8] {
     static ZEROS: [u8; BLOCK] = [0; BLOCK];
     ZEROS.get(..count).unwrap_or(&ZEROS)
-}
-
-/// The header of a regular file, mode 0644, owned by 0:0, of 1970. `None` if it cannot say that name or size.
-fn header(name: &str, size_bytes: u64) -> Option<[u8; BLOCK]> {
-    if name.is_empty() || name.len() >= 100 || !name.is_ascii() || size_bytes > SECTION_BYTES_MAX {
-        return None;
-    }
-    let mut block = [0; BLOCK];
-    let mut put = |at: usize, bytes: &[u8]| block.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
-    put(0, name.as_bytes());
-    put(100, b"0000644\0");
-    put(108, b"0000000\0");
-    put(116, b"0000000\0");
-    put(124, format!("{size_bytes:011o}\0").as_bytes());
-    put(136, b"00000000000\0");
-    put(148, b"        ");
-    put(156, b"0");
-    put(257, b"ustar\x0000");
-    put(329, b"0000000\0");
-    put(337, b"0000000\0");
-    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    let sum = format!("{sum:06o}\0 ");
-    block.iter_mut().skip(148).zip(sum.bytes()).for_each(|(to, from)| *to = from);
-    Some(block)
-}
-
-fn name_and_size(block: &[u8; BLOCK]) -> Option<(String, u64)> {
-    let name = block.get(..100)?.split(|byte| *byte == 0).next()?;
-    let size = str::from_utf8(block.get(124..135)?).ok()?;
-    Some((str::from_utf8(name).ok()?.to_owned(), u64::from_str_radix(size, 8).ok()?))
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ fn report(generation: Generation, current: Option<&str>, refused: Option<&str>) 
         phase: Phase::Settled,
         refusal: refused.map(refusal),
         healthy: Some(true),
+        revoked: false,
     }
 }
 

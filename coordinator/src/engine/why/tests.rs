@@ -28,6 +28,7 @@ fn report(generation: u64, phase: Phase, current: Option<&str>, running: Option<
         phase,
         refusal: None,
         healthy: Some(true),
+        revoked: false,
     }
 }
 
