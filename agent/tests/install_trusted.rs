@@ -102,7 +102,8 @@ async fn expired_metadata_is_refused_and_reported() {
     assert!(world.load().report(later).stale);
     let failure = world.load().refresh(&world.http, later).await.unwrap_err();
     assert_eq!(failure.reason.code, RefusalCode::Expired);
-    assert!(world.load().release(&"a".parse().unwrap(), &"1.0.0".parse().unwrap(), later).is_err());
+    let (app, version) = ("a".parse().unwrap(), "1.0.0".parse().unwrap());
+    assert!(world.load().release(&world.http, &app, &version, later).await.is_err());
 }
 
 #[tokio::test]
@@ -155,17 +156,19 @@ async fn a_release_is_vouched_for_only_as_the_owner_signed_it() {
     let mut trusted = world.load();
     assert_eq!(trusted.still_allows(&good.app(), &want), Some(Ok(())), "nothing is known against it yet");
     trusted.refresh(&world.http, now()).await.unwrap();
-    let release = trusted.release(&good.app(), &want.version, now()).unwrap();
+    let release = trusted.release(&world.http, &good.app(), &want.version, now()).await.unwrap();
     assert_eq!((release.id, release.length), (want.id, good.bytes().len() as u64));
     assert_eq!(trusted.still_allows(&good.app(), &want), Some(Ok(())));
     let later = now() + 400 * DAY;
-    assert_eq!(trusted.release(&good.app(), &want.version, later).unwrap_err().code, RefusalCode::Expired);
+    let failure = trusted.release(&world.http, &good.app(), &want.version, later).await.unwrap_err();
+    assert_eq!(failure.reason.code, RefusalCode::Expired);
     let other = Release::new("greeter", "1.2.0", b"other").wanted();
     let reason = trusted.still_allows(&good.app(), &other).unwrap().unwrap_err();
     assert_eq!(reason.code, RefusalCode::Unverified);
     for (app, version) in [("greeter", "1.2.1"), ("other", "1.2.0")] {
-        let reason = trusted.release(&app.parse().unwrap(), &version.parse().unwrap(), now()).unwrap_err();
-        assert_eq!(reason.code, RefusalCode::Unverified, "{}", reason.text);
+        let (app, version) = (app.parse().unwrap(), version.parse().unwrap());
+        let failure = trusted.release(&world.http, &app, &version, now()).await.unwrap_err();
+        assert_eq!((failure.again, failure.reason.code), (false, RefusalCode::Revoked), "{}", failure.reason.text);
     }
     let mut next = Release::new("greeter", "1.3.0", b"next");
     next.floor = Some("1.3.0");

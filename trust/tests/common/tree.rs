@@ -44,6 +44,7 @@ impl Tree {
         self
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "it is made for the call")]
     pub fn delegate_to(&mut self, from: &str, to: &str, rule: Value, (id, listed): &(String, Value)) {
         self.roles.entry(to.to_owned()).or_insert_with(blank);
         let delegations = &mut self.roles.get_mut(from).unwrap()["delegations"];
