@@ -1,6 +1,6 @@
 //! `just bench`: the figures of size and speed, each beside what it is to be compared with, measured in one run.
 //!
-//! `bench [size|idle|start|deploy|endurance]...` runs some of them; without a word all. `ORANGERY_PROGRAMS` names the
+//! `bench [size|idle|start|deploy|trust|endurance]...` runs some of them; without a word all. `ORANGERY_PROGRAMS` names the
 //! directory of the programs to measure; `ORANGERY_DEPLOYMENTS` the length of the endurance run (1000).
 
 mod deploy;
@@ -8,6 +8,7 @@ mod endurance;
 mod idle;
 mod process;
 mod start;
+mod trust;
 
 use orangery_tests::process::program;
 
@@ -16,11 +17,12 @@ type Figure = fn() -> Outcome;
 
 fn main() -> Outcome {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let figures: [(&str, Figure); 5] = [
+    let figures: [(&str, Figure); 6] = [
         ("size", size),
         ("idle", idle::measure),
         ("start", start::measure),
         ("deploy", deploy::measure),
+        ("trust", trust::measure),
         ("endurance", endurance::measure),
     ];
     for (name, measure) in figures {
