@@ -28,6 +28,7 @@ mod nodes;
 pub mod openapi;
 mod range;
 mod releases;
+mod trust;
 
 use crate::artifacts::Artifacts;
 use crate::ca::Ca;
@@ -125,6 +126,9 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/releases/{app}/{version}", Operator, get(releases::show)),
         route(Method::HEAD, "/v1/blobs/{digest}", Operator, head(releases::blob_size)),
         route(Method::PUT, "/v1/blobs/{digest}", Operator, put(releases::put_blob)),
+        route(Method::GET, "/v1/trust", Operator, get(trust::show)),
+        route(Method::POST, "/v1/trust", Operator, post(trust::accept)),
+        route(Method::POST, "/v1/trust/online-keys", Operator, post(trust::online_keys)),
         route(Method::POST, "/v1/deployments/plan", Operator, post(deployments::plan)),
         route(Method::POST, "/v1/deployments", Operator, post(deployments::apply)),
         route(Method::GET, "/v1/events", Operator, get(events::list)),

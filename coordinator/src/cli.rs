@@ -10,6 +10,7 @@ mod events;
 mod fleet;
 mod follow;
 mod init;
+mod keys;
 mod node;
 mod release;
 mod say;
@@ -31,12 +32,14 @@ pub use args::{Cli, Command, DemoArgs};
 pub use fleet::fleet_table;
 pub use follow::{Ending, Follow, FollowError, How};
 pub use init::{InitArgs, Made, MqttChoice, free_port, init};
+pub use keys::SealArgs;
 pub use node::{Invited, invite};
 pub use release::sign_bundle;
 pub use say::{is_news, sentence};
 
 use crate::home::Home;
 use crate::output;
+use crate::owner::Passphrases;
 
 /// How a command ended when it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,14 +81,16 @@ impl Cli {
         start_log(self.verbose, is_serve);
         let home = self.dir.map(Home::new).or_else(Home::usual);
         let home = home.context("cannot tell where the settings are: set HOME or ORANGERY_DIR, or use --dir DIR")?;
+        let passphrases = Passphrases::find(self.passphrase_file.as_deref());
         match self.command {
-            Command::Init(args) => init::run(&home, &args),
+            Command::Init(args) => init::run(&home, &args, &passphrases),
+            Command::Keys(command) => in_runtime(keys::run(&home, command, &passphrases)),
             Command::Serve(args) => serve::run(&home, args),
             Command::Completions(args) => completions::run(&args),
             Command::Broker(args) => broker::run(&home, &args),
             Command::Demo(args) => in_runtime(crate::demo::run(args)),
             Command::Node(command) => in_runtime(node::run(&home, command)),
-            Command::Release(command) => in_runtime(release::run(&home, command)),
+            Command::Release(command) => in_runtime(release::run(&home, command, &passphrases)),
             Command::Deploy(args) => in_runtime(deploy::run(&home, args)),
             Command::Status(args) => in_runtime(status::run(&home, args)),
             Command::Events(args) => in_runtime(events::run(&home, args)),

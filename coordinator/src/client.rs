@@ -3,6 +3,7 @@
 mod events;
 mod metadata;
 mod settings;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -57,6 +57,16 @@ impl Home {
         self.owner().join("targets.key")
     }
 
+    /// A change of keys that is being prepared.
+    pub fn staged(&self) -> PathBuf {
+        self.owner().join("staged")
+    }
+
+    /// One version of the root metadata.
+    pub fn root_metadata(&self, version: u64) -> PathBuf {
+        self.owner().join(format!("{version}.root.json"))
+    }
+
     /// The first root metadata: what every node's trust begins with.
     pub fn first_root(&self) -> PathBuf {
         self.owner().join("1.root.json")

@@ -1,21 +1,33 @@
 //! The owner's side of trust: the keys that sign what may run, and what they have signed. The files lie on the owner's
 //! machine alone; the coordinator gets signed bytes.
 
+mod key_file;
+mod passphrase;
+mod recover;
+mod staged;
+mod status;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use orangery_trust::release::Custom;
 use orangery_trust::repository::{
-    self, BuildError, KeyError, KeyHolders, ROOT_VALID_SECS, RootContent, SigningKey, TARGETS_VALID_SECS,
+    self, BuildError, Draft, KeyError, KeyHolders, ROOT_VALID_SECS, RootContent, SigningKey, TARGETS_VALID_SECS,
     TargetsContent, VerifiedTargets, verify_targets,
 };
 use orangery_trust::{PublicKey, Refusal};
-use orangery_wire::{Digest, UnixTime};
+use orangery_wire::{AppName, Digest, UnixTime, Version};
 
 use crate::home::Home;
 use crate::release::bundle::{Bundle, BundleError};
 use crate::{durable, sha256};
+
+pub use key_file::{Cost, KeyFile, Seal};
+pub use passphrase::{Passphrase, PassphraseError, Passphrases, VARIABLE};
+pub use recover::{Lost, begin_recovery};
+pub use staged::{Change, Missing, Staged, StagedError};
+pub use status::{Holder, KeysStatus, RoleStatus, StagedStatus, Term, draft_roles};
 
 /// Targets that go on for less than this are signed anew even when nothing is added to them: 90 days, in seconds.
 const RENEW_BEFORE_SECS: u64 = 90 * 86_400;
@@ -46,6 +58,37 @@ pub enum OwnerError {
         path: PathBuf,
         /// Why.
         source: KeyError,
+    },
+    /// A key file is not understood.
+    #[error("cannot use the key file {path}: {reason}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The passphrase does not open the key.
+    #[error("the passphrase does not open {path}, or the file was changed")]
+    WrongPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// A change of keys was sent to the coordinator and is not finished here.
+    #[error("a change of keys is under way ({deed}); finish it with `orangery keys publish`")]
+    Unfinished {
+        /// The change.
+        deed: String,
+    },
+    /// The release is not among the targets.
+    #[error("{app} {version} is not among the signed releases; `orangery release list` shows what was published")]
+    NotSigned {
+        /// The app.
+        app: String,
+        /// The version.
+        version: String,
     },
     /// What is signed here already cannot be trusted.
     #[error("cannot use {path}")]
@@ -78,6 +121,9 @@ pub enum OwnerError {
         /// Why.
         source: Box<BuildError>,
     },
+    /// The targets cannot be signed anew.
+    #[error("cannot sign the targets anew")]
+    Targets(#[source] Box<BuildError>),
     /// The first root cannot be signed.
     #[error("cannot sign the trust root")]
     Root(#[source] Box<BuildError>),
@@ -111,11 +157,21 @@ impl NewOwner {
             expires: now.saturating_add(ROOT_VALID_SECS),
             root: KeyHolders::any_of([root.public(), recovery.public()]),
             targets: KeyHolders::any_of([targets.public()]),
-            snapshot: KeyHolders::any_of([snapshot]),
-            timestamp: KeyHolders::any_of([timestamp]),
+            snapshot: KeyHolders::any_of([snapshot.clone()]),
+            timestamp: KeyHolders::any_of([timestamp.clone()]),
         };
-        let first_root =
-            repository::sign_root(&content, &[&root], None).map_err(|source| OwnerError::Root(Box::new(source)))?;
+        let failed = |source| OwnerError::Root(Box::new(source));
+        let names = [
+            (root.public(), "root"),
+            (recovery.public(), "recovery"),
+            (targets.public(), "targets"),
+            (snapshot.clone(), "snapshot"),
+            (timestamp.clone(), "timestamp"),
+        ];
+        let names = names.into_iter().map(|(key, name)| (key, name.to_owned())).collect();
+        let draft = Draft::new(&content, &names).and_then(|draft| draft.sign(&[&root])).map_err(failed)?;
+        let first_root = draft.bytes().to_vec();
+        repository::verify_root(&first_root).map_err(|refusal| failed(refusal.into()))?;
         Ok(Self { root, recovery, targets, first_root })
     }
 
@@ -126,13 +182,29 @@ impl NewOwner {
 
     /// Writes everything into the owner's directory of `home`, which exists and is empty. Keys are readable by their
     /// owner alone from the first moment.
-    pub fn save(&self, home: &Home) -> Result<(), OwnerError> {
+    pub fn save(&self, home: &Home, seal: &Seal) -> Result<(), OwnerError> {
         for (path, key) in
             [(home.root_key(), &self.root), (home.recovery_key(), &self.recovery), (home.targets_key(), &self.targets)]
         {
-            write_file(&path, key.to_pem().as_bytes(), 0o600)?;
+            KeyFile::write(&path, key, seal)?;
         }
         write_file(&home.first_root(), &self.first_root, 0o644)
+    }
+}
+
+/// Others that sign in the owner's directory wait until this is dropped.
+pub struct OwnerLock {
+    _directory: File,
+}
+
+impl OwnerLock {
+    /// Waits for the lock.
+    pub fn take(home: &Home) -> Result<Self, OwnerError> {
+        let owner = home.owner();
+        let read = |source| OwnerError::Read { path: owner.clone(), source };
+        let directory = File::open(&owner).map_err(read)?;
+        directory.lock().map_err(read)?;
+        Ok(Self { _directory: directory })
     }
 }
 
@@ -141,8 +213,7 @@ pub struct Owner {
     home: Home,
     root: Vec<u8>,
     targets_key: SigningKey,
-    /// Holds the lock.
-    _directory: File,
+    _lock: OwnerLock,
 }
 
 /// What became of the coordinator's targets.
@@ -157,11 +228,17 @@ pub enum Adopted {
     },
 }
 
-/// Whether `later` may be published after `before`: the very same, or a higher version that has every release of it.
-/// Otherwise a release that is published would vanish, or two contents would share a version.
+/// Whether `later` may be published after `before`: the very same, or a higher version that has every release of it or has
+/// revoked it, and what was revoked stays so. Otherwise a release that is published would vanish, one that was taken back
+/// would come again, or two contents would share a version.
 pub fn goes_on_from(later: &VerifiedTargets, before: &VerifiedTargets) -> bool {
     let releases = later.releases();
-    later.check_follows(before).is_ok() && before.releases().iter().all(|release| releases.contains(release))
+    later.check_follows(before).is_ok()
+        && later.revoked().is_superset(before.revoked())
+        && before
+            .releases()
+            .iter()
+            .all(|release| releases.contains(release) || later.is_revoked(&release.app, &release.version))
 }
 
 /// What signing came to.
@@ -177,15 +254,13 @@ pub struct Signed {
 
 impl Owner {
     /// Reads the trust root and the key that signs releases.
-    pub fn open(home: &Home) -> Result<Self, OwnerError> {
-        let owner = home.owner();
-        let read = |source| OwnerError::Read { path: owner.clone(), source };
-        let directory = File::open(&owner).map_err(read)?;
-        directory.lock().map_err(read)?;
-        let path = home.targets_key();
-        let pem = String::from_utf8_lossy(&read_file(&path)?).into_owned();
-        let targets_key = SigningKey::from_pem(&pem).map_err(|source| OwnerError::Key { path, source })?;
-        Ok(Self { root: latest_root(home)?, targets_key, home: home.clone(), _directory: directory })
+    pub fn open(home: &Home, passphrases: &Passphrases) -> Result<Self, OwnerError> {
+        let lock = OwnerLock::take(home)?;
+        if let Some(deed) = staged::unfinished(home) {
+            return Err(OwnerError::Unfinished { deed });
+        }
+        let targets_key = KeyFile::read(&home.targets_key())?.open(passphrases)?;
+        Ok(Self { root: latest_root(home)?, targets_key, home: home.clone(), _lock: lock })
     }
 
     /// The latest root.
@@ -207,16 +282,19 @@ impl Owner {
         write_file(&self.home.targets(), targets, 0o644)?;
         let published = theirs.releases();
         let ours = ours.map(|ours| ours.releases()).unwrap_or_default();
-        let lost = ours.into_iter().filter(|release| !published.contains(release));
+        let lost = ours
+            .into_iter()
+            .filter(|release| !published.contains(release) && !theirs.is_revoked(&release.app, &release.version));
         Ok(Adopted::Theirs { lost: lost.map(|release| format!("{}@{}", release.app, release.version)).collect() })
     }
 
     /// Signs the release of `bundle` and writes the signed targets into it. A release that is signed already is left as
-    /// it is, unless its signature ends soon.
-    pub fn sign(&self, bundle: &mut Bundle, now: UnixTime) -> Result<Signed, OwnerError> {
+    /// it is, unless its signature ends soon or `floor` is news: the oldest version of the app that nodes may be given from
+    /// now on.
+    pub fn sign(&self, bundle: &mut Bundle, floor: Option<Version>, now: UnixTime) -> Result<Signed, OwnerError> {
         let before = self.targets()?;
         let manifest = bundle.manifest();
-        let custom = Custom { app: manifest.app.clone(), version: manifest.version.clone(), floor: None };
+        let custom = Custom { app: manifest.app.clone(), version: manifest.version.clone(), floor };
         let failed = |source| {
             let (app, version) = (custom.app.to_string(), custom.version.to_string());
             match source {
@@ -224,21 +302,14 @@ impl Owner {
                 source => OwnerError::Sign { app, version, source: Box::new(source) },
             }
         };
-        let mut content = match &before {
-            Some(before) => TargetsContent::next(&self.root, before),
-            None => Ok(TargetsContent::first()),
-        }
-        .map_err(failed)?;
+        let mut content = self.next(before.as_deref()).map_err(failed)?;
         let is_new = content.add_release(&custom, bundle.manifest_bytes()).map_err(failed)?;
         let lasting = before.filter(|before| !is_new && self.lasts(before, now));
-        let targets = if let Some(before) = lasting {
-            before
-        } else {
-            let expires = now.saturating_add(TARGETS_VALID_SECS);
-            let signed = content.sign(&self.root, &[&self.targets_key], now, expires).map_err(failed)?;
-            write_file(&self.home.targets(), &signed, 0o644)?;
-            signed
+        let targets = match lasting {
+            Some(before) => before,
+            None => self.sign_targets(&content, now).map_err(failed)?,
         };
+        write_file(&self.home.targets(), &targets, 0o644)?;
         if bundle.targets() != Some(&targets) {
             bundle.set_targets(&targets)?;
         }
@@ -246,17 +317,67 @@ impl Owner {
         Ok(Signed { targets_version: verified.version, expires: verified.expires, is_new })
     }
 
-    fn targets(&self) -> Result<Option<Vec<u8>>, OwnerError> {
-        match read_file(&self.home.targets()) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(OwnerError::Read { source, .. }) if is_missing(&source) => Ok(None),
-            Err(error) => Err(error),
+    /// Takes a release back for good, and returns the targets that say so. The same again returns the same.
+    pub fn revoke(&self, app: &AppName, version: &Version, now: UnixTime) -> Result<Vec<u8>, OwnerError> {
+        let failed = |source| {
+            let (app, version) = (app.to_string(), version.to_string());
+            OwnerError::Sign { app, version, source: Box::new(source) }
+        };
+        let before = self.targets()?;
+        let is_revoked = |before: &Vec<u8>| {
+            verify_targets(&self.root, before, now).is_ok_and(|targets| targets.is_revoked(app, version))
+        };
+        if let Some(before) = before.as_ref().filter(|before| is_revoked(before)) {
+            return Ok(before.clone());
         }
+        let mut content = self.next(before.as_deref()).map_err(failed)?;
+        if !content.remove_release(app, version) {
+            return Err(OwnerError::NotSigned { app: app.to_string(), version: version.to_string() });
+        }
+        let targets = self.sign_targets(&content, now).map_err(failed)?;
+        write_file(&self.home.targets(), &targets, 0o644)?;
+        Ok(targets)
+    }
+
+    /// Signs the same targets again, for a full term; `None` if nothing was signed yet.
+    pub fn renew(&self, now: UnixTime) -> Result<Option<Vec<u8>>, OwnerError> {
+        let Some(before) = self.targets()? else { return Ok(None) };
+        let failed = |source| OwnerError::Targets(Box::new(source));
+        let content = self.next(Some(&before)).map_err(failed)?;
+        let targets = self.sign_targets(&content, now).map_err(failed)?;
+        write_file(&self.home.targets(), &targets, 0o644)?;
+        Ok(Some(targets))
+    }
+
+    fn next(&self, before: Option<&[u8]>) -> Result<TargetsContent, BuildError> {
+        before.map_or(Ok(TargetsContent::first()), |before| TargetsContent::next(&self.root, before))
+    }
+
+    fn sign_targets(&self, content: &TargetsContent, now: UnixTime) -> Result<Vec<u8>, BuildError> {
+        content.sign(&self.root, &[&self.targets_key], now, now.saturating_add(TARGETS_VALID_SECS))
+    }
+
+    fn targets(&self) -> Result<Option<Vec<u8>>, OwnerError> {
+        read_if_there(&self.home.targets())
     }
 
     fn lasts(&self, targets: &[u8], now: UnixTime) -> bool {
         verify_targets(&self.root, targets, now.saturating_add(RENEW_BEFORE_SECS)).is_ok()
     }
+}
+
+/// Takes over roots that follow the latest one here: somebody else with the owner's keys has changed them.
+pub fn follow_roots(home: &Home, roots: &[Vec<u8>]) -> Result<(), OwnerError> {
+    for bytes in roots {
+        let failed = |source| OwnerError::Untrusted {
+            path: "the coordinator's root metadata".into(),
+            source: Box::new(source),
+        };
+        let latest = latest_root(home)?;
+        let verified = Draft::read(bytes).and_then(|draft| draft.check_follows(&latest)).map_err(failed)?;
+        write_file(&home.root_metadata(verified.version), bytes, 0o644)?;
+    }
+    Ok(())
 }
 
 /// The root metadata with the highest version in the owner's directory.
@@ -272,6 +393,14 @@ pub fn latest_root(home: &Home) -> Result<Vec<u8>, OwnerError> {
 /// The fingerprint of the first root, which invite tokens carry.
 pub fn first_root_fingerprint(home: &Home) -> Result<Digest, OwnerError> {
     read_file(&home.first_root()).map(|bytes| sha256::digest(&bytes))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, OwnerError> {
+    match read_file(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(OwnerError::Read { source, .. }) if is_missing(&source) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, OwnerError> {

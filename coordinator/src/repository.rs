@@ -4,20 +4,26 @@
 //! Files are written in the order in which a reader needs them, each as a whole, the timestamp last: a reader, and a start
 //! after a kill, sees the old state or the new one.
 
-use std::collections::BTreeMap;
+mod accept;
+mod files;
+mod online_keys;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use orangery_trust::release::{Release, target_path};
 use orangery_trust::repository::{
-    BuildError, KeyError, Online, Published, SigningKey, VerifiedTargets, verify_root, verify_targets,
+    BuildError, KeyError, Online, Published, VerifiedTargets, verify_root, verify_targets,
 };
 use orangery_trust::{Refusal, Role};
 use orangery_wire::{AppName, ReleaseId, UnixTime, Version};
 
-use crate::durable::{create_directories, replace};
+use self::files::{is_metadata_name, make_directory, numbered, read, read_published, read_roots, write};
+use self::online_keys::OnlineKeys;
 use crate::sha256;
+
+pub use self::accept::Standing;
 
 /// Superseded snapshots and targets that stay, for nodes in the middle of a refresh.
 const OLD_KEPT: usize = 8;
@@ -73,6 +79,17 @@ pub enum RepositoryError {
         /// Why.
         source: io::Error,
     },
+    /// The root that was uploaded does not follow the one that is here.
+    #[error("the root is refused")]
+    RootRefused(#[source] Box<Refusal>),
+    /// The root is good, but the targets that are here are not signed by the keys that it names.
+    #[error(
+        "the root names other keys for the targets than those that signed the targets which are published; newer ones must come with it"
+    )]
+    TargetsNeeded,
+    /// A key could not be made.
+    #[error("cannot make new online keys")]
+    MakeKey(#[source] KeyError),
     /// The targets that were uploaded are not trusted, or older than those that are here.
     #[error("the targets are refused")]
     Refused(#[from] Refusal),
@@ -85,6 +102,12 @@ pub enum RepositoryError {
         named: ReleaseId,
         /// What was given.
         given: ReleaseId,
+    },
+    /// The targets name a release that was never uploaded.
+    #[error("the targets name {path}, whose manifest is not here; push that release first")]
+    NoManifest {
+        /// The target path.
+        path: String,
     },
     /// Snapshot or timestamp could not be made.
     #[error("cannot sign the snapshot and the timestamp")]
@@ -114,14 +137,14 @@ pub struct RepositoryFiles {
 #[derive(Debug)]
 pub struct Repository {
     files: RepositoryFiles,
-    online: Online,
     first_root: String,
-    root: Vec<u8>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    root: Vec<u8>,
+    online: Online,
     targets: Option<(Vec<u8>, VerifiedTargets)>,
     published: Option<Published>,
 }
@@ -133,15 +156,9 @@ impl Repository {
         make_directory(&files.metadata)?;
         make_directory(&files.targets)?;
         let (first_root, root) = read_roots(&files.metadata)?;
-        let online = Online { snapshot: read_key(&files.snapshot_key)?, timestamp: read_key(&files.timestamp_key)? };
-        let latest = verify_root(&root)?;
-        for (role, key) in [(Role::Snapshot, &online.snapshot), (Role::Timestamp, &online.timestamp)] {
-            if !latest.trusts(role, &key.public()) {
-                return Err(RepositoryError::KeyNotTrusted { role });
-            }
-        }
-        let state = Mutex::new(State { targets: None, published: read_published(&files.metadata)? });
-        let repository = Self { files, online, first_root, root, state };
+        let online = OnlineKeys::of(&files).matching(&verify_root(&root)?.content())?;
+        let state = Mutex::new(State { root, online, targets: None, published: read_published(&files.metadata)? });
+        let repository = Self { files, first_root, state };
         repository.load_targets(now)?;
         Ok(repository)
     }
@@ -161,42 +178,56 @@ impl Repository {
         targets: &[u8],
         now: UnixTime,
     ) -> Result<ReleaseId, RepositoryError> {
-        let verified = verify_targets(&self.root, targets, now)?;
-        let release = check_manifest(&verified, app, version, manifest)?;
         let mut state = self.lock();
+        let verified = verify_targets(&state.root, targets, now)?;
+        let release = check_manifest(&verified, app, version, manifest)?;
         if let Some((_, before)) = &state.targets {
             verified.check_follows(before)?;
         }
         self.write_manifest(&release, manifest)?;
+        self.take_targets(&mut state, targets, verified, now)?;
+        Ok(release.id)
+    }
+
+    /// Writes targets that were verified, and tells nodes of them. The same again completes what was cut short.
+    fn take_targets(
+        &self,
+        state: &mut State,
+        targets: &[u8],
+        verified: VerifiedTargets,
+        now: UnixTime,
+    ) -> Result<(), RepositoryError> {
         let path = self.files.metadata.join(format!("{}.targets.json", verified.version));
         write(&path, targets)?;
         let news = state.targets.as_ref().is_none_or(|(bytes, _)| bytes != targets);
-        if news || state.published.is_none() {
-            let published = self.online.publish(&self.root, targets, state.published.as_ref(), now)?;
-            self.write_published(&published)?;
-            state.published = Some(published);
+        if news || !state.is_told(verified.version) {
+            self.tell(state, targets, now)?;
             tracing::info!(targets = verified.version, "targets published");
         }
         state.targets = Some((targets.to_vec(), verified));
-        Ok(release.id)
+        Ok(())
+    }
+
+    /// Signs a snapshot and a timestamp for these targets, and writes them.
+    fn tell(&self, state: &mut State, targets: &[u8], now: UnixTime) -> Result<(), RepositoryError> {
+        let published = state.online.publish(&state.root, targets, state.published.as_ref(), now)?;
+        self.write_published(&published)?;
+        state.published = Some(published);
+        Ok(())
     }
 
     /// Signs snapshot and timestamp anew if it is time. Call it every hour or so. Returns whether it was.
     pub fn renew(&self, now: UnixTime) -> Result<bool, RepositoryError> {
         let mut state = self.lock();
         let Some((targets, verified)) = &state.targets else { return Ok(false) };
-        let names_newest = match &state.published {
-            Some(published) if published.is_due(now) => false,
-            Some(published) => names(published, verified.version),
-            None => false,
-        };
-        if names_newest {
+        let is_fresh = state.published.as_ref().is_some_and(|published| !published.is_due(now));
+        if is_fresh && state.is_told(verified.version) {
             return Ok(false);
         }
-        let published = self.online.publish(&self.root, targets, state.published.as_ref(), now)?;
-        self.write_published(&published)?;
-        tracing::info!(version = published.timestamp_version, "snapshot and timestamp signed anew");
-        state.published = Some(published);
+        let targets = targets.clone();
+        self.tell(&mut state, &targets, now)?;
+        let version = state.published.as_ref().map(|published| published.timestamp_version);
+        tracing::info!(version, "snapshot and timestamp signed anew");
         Ok(true)
     }
 
@@ -221,7 +252,8 @@ impl Repository {
     fn load_targets(&self, now: UnixTime) -> Result<(), RepositoryError> {
         for (_, path) in numbered(&self.files.metadata, "targets")?.into_iter().rev() {
             let Some(bytes) = read(&path)? else { continue };
-            match verify_whenever(&self.root, &bytes, now) {
+            let verified = verify_whenever(&self.lock().root, &bytes, now);
+            match verified {
                 Ok(verified) => {
                     self.lock().targets = Some((bytes, verified));
                     if let Err(error) = self.renew(now) {
@@ -266,6 +298,13 @@ impl Repository {
     }
 }
 
+impl State {
+    /// Whether nodes are told of this version of the targets, by keys that the root names.
+    fn is_told(&self, targets: u64) -> bool {
+        self.published.as_ref().is_some_and(|published| names(published, targets) && published.is_vouched(&self.root))
+    }
+}
+
 /// An error with what caused it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -305,90 +344,6 @@ fn check_manifest(
 fn names(published: &Published, targets: u64) -> bool {
     let snapshot: serde_json::Value = serde_json::from_slice(&published.snapshot).unwrap_or_default();
     snapshot.pointer("/signed/meta/targets.json/version").and_then(serde_json::Value::as_u64) == Some(targets)
-}
-
-/// The first root as text, and the latest of the unbroken series of roots.
-fn read_roots(metadata: &Path) -> Result<(String, Vec<u8>), RepositoryError> {
-    let path = metadata.join("1.root.json");
-    let Some(first) = read(&path)? else { return Err(RepositoryError::NoRoot { path }) };
-    let check = |path: &Path, bytes: &[u8]| {
-        verify_root(bytes)
-            .map(drop)
-            .map_err(|source| RepositoryError::Root { path: path.to_owned(), source: source.into() })
-    };
-    check(&path, &first)?;
-    let mut latest = first.clone();
-    for version in 2_u64.. {
-        let path = metadata.join(format!("{version}.root.json"));
-        let Some(next) = read(&path)? else { break };
-        check(&path, &next)?;
-        latest = next;
-    }
-    let first = String::from_utf8(first)
-        .map_err(|error| RepositoryError::Read { path, source: io::Error::new(io::ErrorKind::InvalidData, error) })?;
-    Ok((first, latest))
-}
-
-fn read_key(path: &Path) -> Result<SigningKey, RepositoryError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| RepositoryError::Read { path: path.to_owned(), source })?;
-    SigningKey::from_pem(&text).map_err(|source| RepositoryError::Key { path: path.to_owned(), source })
-}
-
-/// What was published last: the timestamp, and the snapshot that it names. Versions must go on from there, or nodes refuse
-/// what comes next.
-fn read_published(metadata: &Path) -> Result<Option<Published>, RepositoryError> {
-    let Some(timestamp) = read(&metadata.join("timestamp.json"))? else { return Ok(None) };
-    let mut refusal = None;
-    for path in numbered(metadata, "snapshot")?.into_values().rev() {
-        let Some(snapshot) = read(&path)? else { continue };
-        match Published::read(snapshot, timestamp.clone()) {
-            Ok(published) => return Ok(Some(published)),
-            Err(other) => refusal = Some(other),
-        }
-    }
-    Err(refusal.unwrap_or(Refusal::Missing { file: "snapshot.json".to_owned() }).into())
-}
-
-/// The files `N.ROLE.json`, by N.
-fn numbered(metadata: &Path, role: &str) -> Result<BTreeMap<u64, PathBuf>, RepositoryError> {
-    let failed = |source| RepositoryError::Read { path: metadata.to_owned(), source };
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(metadata).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let Some((number, rest)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
-        if let (Ok(number), true) = (number.parse(), rest == format!("{role}.json")) {
-            found.insert(number, entry.path());
-        }
-    }
-    Ok(found)
-}
-
-/// `timestamp.json` or `N.ROLE.json`: nothing else, and above all no path.
-fn is_metadata_name(name: &str) -> bool {
-    let numbered = |role: &str| {
-        name.strip_suffix(role).is_some_and(|number| {
-            !number.starts_with('0') && number.parse::<u64>().is_ok_and(|n| n.to_string() == number)
-        })
-    };
-    name == "timestamp.json" || [".root.json", ".snapshot.json", ".targets.json"].into_iter().any(numbered)
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, RepositoryError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RepositoryError::Read { path: path.to_owned(), source }),
-    }
-}
-
-fn make_directory(path: &Path) -> Result<(), RepositoryError> {
-    create_directories(path).map_err(|source| RepositoryError::Write { path: path.to_owned(), source })
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), RepositoryError> {
-    replace(path, bytes, 0o644).map_err(|source| RepositoryError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -31,7 +31,16 @@ impl Operator {
 
     fn initialised() -> Self {
         let operator = Self::new();
-        let said = operator.run(&["init", "--address", "127.0.0.1", "--https-port", "0", "--mqtt-port", "0"]);
+        let said = operator.run(&[
+            "init",
+            "--no-passphrase",
+            "--address",
+            "127.0.0.1",
+            "--https-port",
+            "0",
+            "--mqtt-port",
+            "0",
+        ]);
         assert_eq!(said.code, 0, "{}", said.err);
         operator
     }
@@ -138,7 +147,7 @@ fn init_makes_keys_that_only_their_owner_can_read() {
 #[test]
 fn init_says_what_it_made_and_never_makes_it_twice() {
     let operator = Operator::new();
-    let first = operator.out(&["init", "--address", "127.0.0.1"]);
+    let first = operator.out(&["init", "--no-passphrase", "--address", "127.0.0.1"]);
     for told in ["owner/targets.key", "coordinator/coordinator.toml", "https://127.0.0.1:8443", "node invite"] {
         assert!(first.contains(told), "{told}: {first}");
     }
@@ -154,7 +163,7 @@ fn init_says_what_it_made_and_never_makes_it_twice() {
 fn init_fills_an_empty_directory_that_is_there_already() {
     let operator = Operator::new();
     fs::create_dir(operator.home()).unwrap();
-    operator.out(&["init", "--address", "127.0.0.1", "--mqtt-url", "mqtts://broker.local:8883"]);
+    operator.out(&["init", "--no-passphrase", "--address", "127.0.0.1", "--mqtt-url", "mqtts://broker.local:8883"]);
     assert_eq!((fs::read_dir(operator.home()).unwrap().count(), mode(&operator.home())), (4, 0o700));
     let settings = fs::read_to_string(operator.home().join("coordinator/coordinator.toml")).unwrap();
     assert!(settings.contains("url = \"mqtts://broker.local:8883\""), "{settings}");

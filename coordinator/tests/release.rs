@@ -8,10 +8,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
-use orangery::cli::{self, InitArgs};
+use orangery::cli::{self, InitArgs, SealArgs};
 use orangery::home::Home;
 use orangery::output;
-use orangery::owner::{Adopted, Owner};
+use orangery::owner::{Adopted, Owner, Passphrases};
 use orangery::release::build::{self, BuildError, Plan};
 use orangery::release::bundle::Bundle;
 use orangery::release::verify;
@@ -253,8 +253,14 @@ fn a_pack_that_belongs_to_another_release_is_refused() {
 /// An owner's directory, made by the same function as `orangery init`.
 fn owner_home(directory: &Path) -> Home {
     let home = Home::new(directory.join("home"));
-    let arguments = InitArgs { address: Some("127.0.0.1".into()), https_port: 0, mqtt_port: 0, mqtt_url: None };
-    cli::init(&home, &arguments, output::now()).unwrap();
+    let arguments = InitArgs {
+        address: Some("127.0.0.1".into()),
+        https_port: 0,
+        mqtt_port: 0,
+        mqtt_url: None,
+        seal: SealArgs::plain(),
+    };
+    cli::init(&home, &arguments, &Passphrases::none(), output::now()).unwrap();
     home
 }
 
@@ -262,17 +268,17 @@ fn owner_home(directory: &Path) -> Home {
 fn signing_again_changes_nothing_and_each_new_release_gives_the_next_version() {
     let (workshop, directory) = (Workshop::new(), tempfile::tempdir().unwrap());
     let (home, now) = (owner_home(directory.path()), output::now());
-    let owner = Owner::open(&home).unwrap();
+    let owner = Owner::open(&home, &Passphrases::none()).unwrap();
     let mut bundle = workshop.build().unwrap();
-    let first = owner.sign(&mut bundle, now).unwrap();
+    let first = owner.sign(&mut bundle, None, now).unwrap();
     assert_eq!((first.targets_version, first.is_new), (1, true));
     let (file, targets) = (fs::read(bundle.path()).unwrap(), bundle.targets().unwrap().to_vec());
-    let again = owner.sign(&mut bundle, now + 1).unwrap();
+    let again = owner.sign(&mut bundle, None, now + 1).unwrap();
     assert_eq!((again.targets_version, again.is_new), (1, false));
     assert_eq!(fs::read(bundle.path()).unwrap(), file, "not a byte of the release file changes");
     workshop.version.set("1.1.0");
     let mut next = workshop.build_as("next.orangery", &[("linux/arm64", "tree")]).unwrap();
-    assert_eq!(owner.sign(&mut next, now).unwrap().targets_version, 2);
+    assert_eq!(owner.sign(&mut next, None, now).unwrap().targets_version, 2);
     // The first release is vouched for by the later targets, too.
     let verified = verify_targets(owner.root(), next.targets().unwrap(), now).unwrap();
     assert_eq!(verified.releases().len(), 2);
@@ -283,11 +289,11 @@ fn signing_again_changes_nothing_and_each_new_release_gives_the_next_version() {
 fn a_version_is_signed_for_one_content_only() {
     let (workshop, directory) = (Workshop::new(), tempfile::tempdir().unwrap());
     let (home, now) = (owner_home(directory.path()), output::now());
-    let owner = Owner::open(&home).unwrap();
-    owner.sign(&mut workshop.build().unwrap(), now).unwrap();
+    let owner = Owner::open(&home, &Passphrases::none()).unwrap();
+    owner.sign(&mut workshop.build().unwrap(), None, now).unwrap();
     workshop.write("tree/words.txt", "changed");
     let mut changed = workshop.build().unwrap();
-    let text = chain(&owner.sign(&mut changed, now).unwrap_err());
+    let text = chain(&owner.sign(&mut changed, None, now).unwrap_err());
     assert!(text.contains("app 1.0.0") && text.contains("new version") && text.contains("[version_taken]"), "{text}");
     assert_eq!(Bundle::open(changed.path()).unwrap().targets(), None, "it stays unsigned");
 }
@@ -296,11 +302,11 @@ fn a_version_is_signed_for_one_content_only() {
 fn a_signature_that_ends_soon_is_made_anew() {
     let (workshop, directory) = (Workshop::new(), tempfile::tempdir().unwrap());
     let (home, now) = (owner_home(directory.path()), output::now());
-    let owner = Owner::open(&home).unwrap();
+    let owner = Owner::open(&home, &Passphrases::none()).unwrap();
     let mut bundle = workshop.build().unwrap();
-    owner.sign(&mut bundle, now).unwrap();
+    owner.sign(&mut bundle, None, now).unwrap();
     let later = now + 300 * 86_400;
-    let renewed = owner.sign(&mut bundle, later).unwrap();
+    let renewed = owner.sign(&mut bundle, None, later).unwrap();
     assert_eq!((renewed.targets_version, renewed.is_new), (2, false));
     assert!(renewed.expires > later + 300 * 86_400);
 }
@@ -313,26 +319,26 @@ fn two_machines_with_the_owners_keys_do_not_collide() {
     let copied = std::process::Command::new("cp").arg("-a").args([home.root(), other.root()]).status().unwrap();
     assert!(copied.success());
     let mut bundle = workshop.build().unwrap();
-    let owner = Owner::open(&home).unwrap();
-    owner.sign(&mut bundle, now).unwrap();
+    let owner = Owner::open(&home, &Passphrases::none()).unwrap();
+    owner.sign(&mut bundle, None, now).unwrap();
     // The other machine hears of it by the coordinator, and signs on top.
-    let second = Owner::open(&other).unwrap();
+    let second = Owner::open(&other, &Passphrases::none()).unwrap();
     let published = bundle.targets().unwrap();
     assert_eq!(second.adopt(published, now).unwrap(), Adopted::Theirs { lost: vec![] });
     assert_eq!(second.adopt(published, now).unwrap(), Adopted::Nothing, "once is enough");
     workshop.version.set("1.1.0");
     let mut next = workshop.build_as("next.orangery", &[("linux/arm64", "tree")]).unwrap();
-    assert_eq!(second.sign(&mut next, now).unwrap().targets_version, 2);
+    assert_eq!(second.sign(&mut next, None, now).unwrap().targets_version, 2);
     // Meanwhile this machine has signed 1.2.0 and 1.3.0 and published neither: its version is the higher one, but it must
     // not make 1.1.0 vanish.
     for version in ["1.2.0", "1.3.0"] {
         workshop.version.set(version);
-        owner.sign(&mut workshop.build().unwrap(), now).unwrap();
+        owner.sign(&mut workshop.build().unwrap(), None, now).unwrap();
     }
     let lost = vec!["app@1.2.0".to_owned(), "app@1.3.0".to_owned()];
     assert_eq!(owner.adopt(next.targets().unwrap(), now).unwrap(), Adopted::Theirs { lost });
     let mut unpublished = Bundle::open(&workshop.path("app.orangery")).unwrap();
-    owner.sign(&mut unpublished, now).unwrap();
+    owner.sign(&mut unpublished, None, now).unwrap();
     let verified = verify_targets(owner.root(), unpublished.targets().unwrap(), now).unwrap();
     let versions: Vec<String> = verified.releases().iter().map(|release| release.version.to_string()).collect();
     assert_eq!((verified.version, versions.join(" ")), (3, "1.0.0 1.1.0 1.3.0".to_owned()));
@@ -344,8 +350,8 @@ fn targets_that_the_owner_did_not_sign_are_never_taken_over() {
     let (home, now) = (owner_home(directory.path()), output::now());
     let elsewhere = tempfile::tempdir().unwrap();
     let mut foreign = workshop.build().unwrap();
-    Owner::open(&owner_home(elsewhere.path())).unwrap().sign(&mut foreign, now).unwrap();
-    let owner = Owner::open(&home).unwrap();
+    Owner::open(&owner_home(elsewhere.path()), &Passphrases::none()).unwrap().sign(&mut foreign, None, now).unwrap();
+    let owner = Owner::open(&home, &Passphrases::none()).unwrap();
     let text = chain(&owner.adopt(foreign.targets().unwrap(), now).unwrap_err());
     assert!(text.contains("signed by 0 of the keys"), "{text}");
     assert!(!home.targets().exists());

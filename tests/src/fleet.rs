@@ -38,7 +38,7 @@ impl Fleet {
     pub fn init(setup: &Setup) -> Self {
         let directory = tempfile::Builder::new().prefix("orangery-").tempdir().expect("a temporary directory");
         let fleet = Self { coordinator: None, directory };
-        let mut init = fleet.orangery(&["init", "--address", "127.0.0.1", "--https-port", "0"]);
+        let mut init = fleet.orangery(&["init", "--no-passphrase", "--address", "127.0.0.1", "--https-port", "0"]);
         match &setup.mqtt_url {
             Some(url) => init.args(["--mqtt-url", url]),
             None => init.args(["--mqtt-port", "0"]),

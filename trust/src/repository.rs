@@ -8,15 +8,19 @@
 //!   [`Published::is_due`].
 
 mod build;
+mod change;
 mod online;
 mod root;
 mod signing_key;
 mod targets;
 
+pub use change::{Draft, KeyNames};
 pub use online::{ONLINE_VALID_SECS, Online, Published, RENEW_AFTER_SECS};
 pub use root::{KeyHolders, ROOT_VALID_SECS, RootContent, VerifiedRoot, sign_root, verify_root};
-pub use signing_key::{KeyError, SigningKey};
+pub use signing_key::{KeyError, SigningKey, read_public_key};
 pub use targets::{TARGETS_VALID_SECS, TargetsContent, VerifiedTargets, verify_targets};
+
+use orangery_wire::{AppName, Version};
 
 use crate::metadata::Role;
 use crate::refusal::Refusal;
@@ -38,6 +42,22 @@ pub enum BuildError {
         threshold: usize,
         /// Different keys that it has.
         keys: usize,
+    },
+    /// The release was revoked. It stays so: another content must have another version.
+    #[error("{path} was revoked, which is for good; give the release a new version")]
+    Revoked {
+        /// The target path.
+        path: String,
+    },
+    /// The floor lies above the release that sets it, which every node would then refuse.
+    #[error("the floor {floor} of {app} lies above {version}, the release that would set it")]
+    FloorTooHigh {
+        /// The app.
+        app: AppName,
+        /// The release.
+        version: Version,
+        /// The floor.
+        floor: Version,
     },
     /// The release is there already, with other content. A version names one content for good.
     #[error("{path} is signed already, as {signed}; give the changed release a new version")]

@@ -149,6 +149,48 @@ pub struct ReleaseView {
     pub published_at: UnixTime,
 }
 
+/// `POST /v1/trust`: what the owner signed anew. The same request again changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrustRequest {
+    /// The next `N.root.json`; without it the root stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Newer targets, which name no release that is not here already; without them they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<String>,
+}
+
+/// The metadata that the coordinator publishes: versions, 0 or `null` where there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrustView {
+    /// Of the latest root.
+    pub root: u64,
+    /// Of the targets.
+    #[serde(default)]
+    pub targets: Option<u64>,
+    /// Of the snapshot.
+    #[serde(default)]
+    pub snapshot: Option<u64>,
+    /// Of the timestamp.
+    #[serde(default)]
+    pub timestamp: Option<u64>,
+    /// When snapshot and timestamp expire; the coordinator signs them anew every day.
+    #[serde(default)]
+    pub online_expires_at: Option<UnixTime>,
+}
+
+/// Answer to `POST /v1/trust/online-keys`: the keys that the coordinator will sign with once a root names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OnlineKeysView {
+    /// For snapshots, as `ed25519:HEX`.
+    pub snapshot: String,
+    /// For timestamps, as `ed25519:HEX`.
+    pub timestamp: String,
+}
+
 /// `POST /v1/releases`: the manifest and the targets metadata that vouches for it. The artifacts are there already
 /// (`PUT /v1/blobs/DIGEST`). The same request again changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]

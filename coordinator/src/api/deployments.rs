@@ -17,6 +17,7 @@ pub(super) async fn plan(
     State(shared): State<Shared>,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Plan>, ApiError> {
+    check_standing(&shared, &request).await?;
     let plan = shared.read(move |parts, view| {
         let survey = Survey::read(view, &request.app)?;
         Ok(survey.plan(&request, parts.engine.live()))
@@ -32,5 +33,15 @@ pub(super) async fn apply(
     State(shared): State<Shared>,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Plan>, ApiError> {
+    check_standing(&shared, &request).await?;
     Ok(Json(shared.engine.deploy(request).await?))
+}
+
+/// The owner may have taken the release back since it was published. Nodes see to that themselves; nobody need wait for
+/// them to say so.
+async fn check_standing(shared: &Shared, request: &DeployRequest) -> Result<(), ApiError> {
+    let Some(version) = request.version.clone() else { return Ok(()) };
+    let (app, asked) = (request.app.clone(), version.clone());
+    let standing = shared.blocking(move |parts| Ok::<_, ApiError>(parts.repository.standing(&app, &asked))).await?;
+    ApiError::standing(&request.app, &version, standing).map_or(Ok(()), Err)
 }

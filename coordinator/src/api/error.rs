@@ -7,13 +7,13 @@ use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use orangery_trust::Refusal;
-use orangery_wire::NodeId;
 use orangery_wire::manifest::InvalidManifest;
 use orangery_wire::rest::ErrorBody;
+use orangery_wire::{AppName, NodeId, Version};
 
 use crate::artifacts::ArtifactError;
 use crate::engine::Refused;
-use crate::repository::{RepositoryError, chain};
+use crate::repository::{RepositoryError, Standing, chain};
 use crate::store::StoreError;
 
 /// An error answer.
@@ -154,12 +154,36 @@ impl From<ArtifactError> for ApiError {
     }
 }
 
+impl ApiError {
+    /// What keeps a release from being deployed although it was published.
+    pub(super) fn standing(app: &AppName, version: &Version, standing: Standing) -> Option<Self> {
+        match standing {
+            Standing::Good => None,
+            Standing::Revoked => {
+                let message = format!("{app} {version} was revoked by the owner, and no node would install it");
+                Some(Self::invalid("release_revoked", message).next("deploy another version: `orangery release list`"))
+            }
+            Standing::BelowFloor(floor) => {
+                let message =
+                    format!("{app} {version} is below the owner's floor {floor}, and no node would install it");
+                Some(Self::invalid("below_floor", message).next("deploy that version or a newer one"))
+            }
+        }
+    }
+}
+
 impl From<RepositoryError> for ApiError {
     fn from(error: RepositoryError) -> Self {
         match &error {
             RepositoryError::Refused(refusal) => {
                 Self::invalid(refusal_code(refusal), chain(&error)).next(refusal_next(refusal))
             }
+            RepositoryError::RootRefused(refusal) => Self::invalid(root_code(refusal), chain(&error))
+                .next("`orangery keys status` says what is staged and who must sign it"),
+            RepositoryError::TargetsNeeded => Self::invalid("targets_unsigned", error.to_string())
+                .next("`orangery keys publish` signs them and sends both"),
+            RepositoryError::KeyNotTrusted { .. } => Self::invalid("root_other_coordinator", error.to_string()),
+            RepositoryError::NoManifest { .. } => Self::invalid("release_missing", error.to_string()),
             RepositoryError::WrongManifest { .. } => Self::invalid("wrong_manifest", error.to_string())
                 .next("sign the release that is published: `orangery release sign`"),
             RepositoryError::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
@@ -167,6 +191,16 @@ impl From<RepositoryError> for ApiError {
             }
             _ => Self::internal(&error),
         }
+    }
+}
+
+fn root_code(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unsigned { .. } => "root_unsigned",
+        Refusal::Rollback { .. } | Refusal::WrongVersion { .. } => "root_old",
+        Refusal::Expired { .. } => "root_expired",
+        Refusal::SignedAhead { .. } => "root_ahead",
+        _ => "root_unreadable",
     }
 }
 

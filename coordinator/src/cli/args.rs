@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use orangery_wire::{AppName, NodeId, Version};
 
 use super::init::InitArgs;
+use super::keys::KeysCommand;
 
 /// Over-the-air deployment for fleets of ARM boards: signed releases reach nodes, bad ones go back.
 ///
@@ -21,6 +22,9 @@ pub struct Cli {
     /// Log more on standard error; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// File with the passphrase of the owner's keys [default: $ORANGERY_PASSPHRASE, else asked for on the terminal]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -36,6 +40,9 @@ pub enum Command {
     /// Invite, list and revoke nodes
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Show and change whose keys count
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Build, sign, publish and verify releases
     #[command(subcommand)]
     Release(ReleaseCommand),
@@ -115,6 +122,9 @@ pub enum ReleaseCommand {
     Sign {
         /// The release file
         file: PathBuf,
+        /// The oldest version of the app that nodes may be given from now on
+        #[arg(long, value_name = "VERSION")]
+        floor: Option<Version>,
     },
     /// Upload a signed release file
     Push {
@@ -122,7 +132,20 @@ pub enum ReleaseCommand {
         file: PathBuf,
     },
     /// Build, sign and push
-    Publish(BuildArgs),
+    Publish {
+        /// What to build
+        #[command(flatten)]
+        build: BuildArgs,
+        /// The oldest version of the app that nodes may be given from now on
+        #[arg(long, value_name = "VERSION")]
+        floor: Option<Version>,
+    },
+    /// Take a release back for good: nodes that do not have it refuse it, those that run it go on and say so
+    Revoke {
+        /// The release, as APP@VERSION
+        #[arg(value_name = "APP@VERSION")]
+        release: ReleaseName,
+    },
     /// List what was published
     List {
         /// Print JSON

@@ -17,11 +17,12 @@ use orangery_wire::UnixTime;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::Outcome;
+use super::keys::SealArgs;
 use crate::ca::{Ca, write_secret};
 use crate::client::ClientSettings;
 use crate::config::Config;
 use crate::home::Home;
-use crate::owner::{NewOwner, write_file};
+use crate::owner::{NewOwner, Passphrases, Seal, write_file};
 use crate::{durable, output, sha256};
 
 pub use settings::MqttChoice;
@@ -41,6 +42,9 @@ pub struct InitArgs {
     /// Use this broker and not the embedded one, such as mqtts://broker.local:8883
     #[arg(long, value_name = "URL", conflicts_with = "mqtt_port")]
     pub mqtt_url: Option<String>,
+    /// How the owner's keys are kept
+    #[command(flatten)]
+    pub seal: SealArgs,
 }
 
 /// A free port of this machine that is not among `taken`, below those that the kernel gives to outgoing connections.
@@ -62,7 +66,7 @@ const CONTENT: [(&str, &str); 9] = [
     ("client.toml", "how the commands reach the coordinator"),
     ("operator.token", "whoever has it commands the fleet"),
     ("owner/root.key", "signs the trust root, which says whose keys count"),
-    ("owner/recovery.key", "the same, for emergencies: move it to a stick in a drawer"),
+    ("owner/recovery.key", "the same, for emergencies: move it to a stick in a drawer, with 1.root.json"),
     ("owner/targets.key", "signs releases"),
     ("owner/1.root.json", "the trust root that every node begins with"),
     ("coordinator/coordinator.toml", "the coordinator's settings"),
@@ -75,7 +79,7 @@ const CONTENT: [(&str, &str); 9] = [
 const REQUIRED: [&str; 5] =
     ["client.toml", "operator.token", "owner/root.key", "owner/targets.key", "owner/1.root.json"];
 
-pub(super) fn run(home: &Home, args: &InitArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(home: &Home, args: &InitArgs, passphrases: &Passphrases) -> anyhow::Result<Outcome> {
     if is_made(home)? {
         ensure!(
             args.address.is_none() && args.mqtt_url.is_none(),
@@ -87,7 +91,7 @@ pub(super) fn run(home: &Home, args: &InitArgs) -> anyhow::Result<Outcome> {
         );
         output::line(format!("{} is set up already; nothing was changed.", home.root().display()))?;
     } else {
-        let made = init(home, args, output::now())?;
+        let made = init(home, args, passphrases, output::now())?;
         output::line(format!("Made in {}, for a coordinator at {}:", home.root().display(), made.url))?;
         for (path, purpose) in CONTENT {
             output::line(format!("  {path:<30} {purpose}"))?;
@@ -137,7 +141,7 @@ fn is_made(home: &Home) -> anyhow::Result<bool> {
 
 /// Makes everything in `home`, which must not exist or be empty. If it did not exist, all of it is there afterwards or
 /// nothing.
-pub fn init(home: &Home, args: &InitArgs, now: UnixTime) -> anyhow::Result<Made> {
+pub fn init(home: &Home, args: &InitArgs, passphrases: &Passphrases, now: UnixTime) -> anyhow::Result<Made> {
     let host = args.address.clone().unwrap_or_else(address::outgoing);
     let https_port = address::chosen_port(args.https_port, &[])?;
     let mqtt = match &args.mqtt_url {
@@ -148,7 +152,8 @@ pub fn init(home: &Home, args: &InitArgs, now: UnixTime) -> anyhow::Result<Made>
     let config =
         Config::parse(&text, &home.coordinator_settings()).context("cannot make the coordinator's settings")?;
     let root = std::path::absolute(home.root())?;
-    make(&root, |staged| fill(&Home::new(staged), &host, &text, &config.https.url, now))
+    let seal = args.seal.choose(passphrases)?;
+    make(&root, |staged| fill(&Home::new(staged), &host, &text, &config.https.url, &seal, now))
         .with_context(|| format!("cannot make {}", root.display()))?;
     Ok(Made { url: config.https.url, mqtt })
 }
@@ -181,14 +186,14 @@ fn make(root: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::
     Ok(())
 }
 
-fn fill(home: &Home, host: &str, settings: &str, url: &str, now: UnixTime) -> anyhow::Result<()> {
+fn fill(home: &Home, host: &str, settings: &str, url: &str, seal: &Seal, now: UnixTime) -> anyhow::Result<()> {
     let metadata = home.coordinator_state().join("metadata");
     for directory in [home.owner(), home.coordinator(), home.coordinator_state(), metadata.clone()] {
         fs::DirBuilder::new().mode(0o700).create(&directory)?;
     }
     let (snapshot, timestamp) = (SigningKey::generate()?, SigningKey::generate()?);
     let owner = NewOwner::create(snapshot.public(), timestamp.public(), now)?;
-    owner.save(home)?;
+    owner.save(home, seal)?;
     write_file(&metadata.join("1.root.json"), owner.first_root(), 0o644)?;
     write_secret(&home.coordinator_file("snapshot.key"), &snapshot.to_pem())?;
     write_secret(&home.coordinator_file("timestamp.key"), &timestamp.to_pem())?;
@@ -222,7 +227,7 @@ fn write_certificates(home: &Home, host: &str, now: UnixTime) -> anyhow::Result<
     Ok(())
 }
 
-fn new_token() -> anyhow::Result<String> {
+pub(super) fn new_token() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).ok().context("the system's random number source failed")?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))

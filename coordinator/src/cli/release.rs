@@ -5,36 +5,39 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use orangery_trust::repository::verify_targets;
+use orangery_wire::Version;
 use orangery_wire::manifest::Entry;
 use orangery_wire::rest::ReleaseView;
 use serde_json::json;
 
-use super::Outcome;
-use super::args::{BuildArgs, ReleaseCommand};
+use super::args::{BuildArgs, ReleaseCommand, ReleaseName};
+use super::{Outcome, keys};
 use crate::client::{Client, ClientError, MetadataError};
 use crate::home::Home;
 use crate::output::{self, Word};
-use crate::owner::{self, Adopted, Owner, Signed};
+use crate::owner::{self, Adopted, Owner, Passphrases, Signed};
 use crate::release::build::{self, Plan};
 use crate::release::bundle::Bundle;
 use crate::release::{push, verify};
 
-pub async fn run(home: &Home, command: ReleaseCommand) -> anyhow::Result<Outcome> {
+pub async fn run(home: &Home, command: ReleaseCommand, passphrases: &Passphrases) -> anyhow::Result<Outcome> {
     match command {
         ReleaseCommand::Build(args) => {
             let bundle = build_bundle(&args, &out_of(&args))?;
             output::line(format!("{}: {}", bundle.path().display(), summary(&bundle)))?;
         }
-        ReleaseCommand::Sign { file } => {
+        ReleaseCommand::Sign { file, floor } => {
             let mut bundle = Bundle::open(&file)?;
-            let signed = sign_bundle(home, Client::open(home).ok().as_ref(), &mut bundle).await?;
+            let client = Client::open(home).ok();
+            let signed = sign_bundle(home, client.as_ref(), &mut bundle, floor, passphrases).await?;
             output::line(format!("{}: {}", file.display(), say_signed(&signed)))?;
         }
         ReleaseCommand::Push { file } => {
             let (client, bundle) = (Client::open(home)?, Bundle::open(&file)?);
             push_bundle(home, &client, &bundle).await?;
         }
-        ReleaseCommand::Publish(args) => publish(home, &args).await?,
+        ReleaseCommand::Publish { build, floor } => publish(home, &build, floor, passphrases).await?,
+        ReleaseCommand::Revoke { release } => revoke(home, &release, passphrases).await?,
         ReleaseCommand::List { json } => {
             let releases: Vec<ReleaseView> = Client::open(home)?.get("/v1/releases").await?;
             if json { output::json(&releases)? } else { output::line(list(&releases))? }
@@ -75,26 +78,49 @@ fn build_bundle(args: &BuildArgs, out: &Path) -> anyhow::Result<Bundle> {
 }
 
 /// Builds, signs and pushes. Without `--out` the release file is gone afterwards.
-async fn publish(home: &Home, args: &BuildArgs) -> anyhow::Result<()> {
+async fn publish(
+    home: &Home,
+    args: &BuildArgs,
+    floor: Option<Version>,
+    passphrases: &Passphrases,
+) -> anyhow::Result<()> {
     let client = Client::open(home)?;
     let kept = args.out.clone();
     let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
     let out = kept.unwrap_or_else(|| temporary.path().join("release.orangery"));
     let mut bundle = build_bundle(args, &out)?;
     output::note(summary(&bundle));
-    publish_bundle(home, &client, &mut bundle).await
+    publish_bundle(home, &client, &mut bundle, floor, passphrases).await
 }
 
 /// Signs and pushes.
-pub async fn publish_bundle(home: &Home, client: &Client, bundle: &mut Bundle) -> anyhow::Result<()> {
-    let signed = sign_bundle(home, Some(client), bundle).await?;
+pub async fn publish_bundle(
+    home: &Home,
+    client: &Client,
+    bundle: &mut Bundle,
+    floor: Option<Version>,
+    passphrases: &Passphrases,
+) -> anyhow::Result<()> {
+    let signed = sign_bundle(home, Some(client), bundle, floor, passphrases).await?;
     output::note(say_signed(&signed));
     push_bundle(home, client, bundle).await
 }
 
 /// Signs a release on top of the newest targets: those of the coordinator, if it can be reached and has newer ones.
-pub async fn sign_bundle(home: &Home, client: Option<&Client>, bundle: &mut Bundle) -> anyhow::Result<Signed> {
-    let (owner, now) = (Owner::open(home)?, output::now());
+/// `floor` is the oldest version of the app that nodes may be given from now on.
+pub async fn sign_bundle(
+    home: &Home,
+    client: Option<&Client>,
+    bundle: &mut Bundle,
+    floor: Option<Version>,
+    passphrases: &Passphrases,
+) -> anyhow::Result<Signed> {
+    if let Some(client) = client
+        && let Err(error) = keys::follow_roots(home, client).await
+    {
+        tracing::debug!(reason = %error, "roots were not followed");
+    }
+    let (owner, now) = (Owner::open(home, passphrases)?, output::now());
     let newest = match client {
         Some(client) => client.newest_targets(owner.root(), now).await,
         None => Ok(None),
@@ -117,7 +143,22 @@ pub async fn sign_bundle(home: &Home, client: Option<&Client>, bundle: &mut Bund
             output::note(format!("what the coordinator has is left aside: {error:#}"));
         }
     }
-    Ok(owner.sign(bundle, now)?)
+    Ok(owner.sign(bundle, floor, now)?)
+}
+
+/// Takes a release back, here and at the coordinator. The same again changes nothing.
+async fn revoke(home: &Home, release: &ReleaseName, passphrases: &Passphrases) -> anyhow::Result<()> {
+    let (client, now) = (Client::open(home)?, output::now());
+    keys::follow_roots(home, &client).await?;
+    let owner = Owner::open(home, passphrases)?;
+    keys::adopt(&owner, &client, now).await?;
+    let targets = owner.revoke(&release.app, &release.version, now)?;
+    let taken = client.set_trust(None, Some(&targets)).await.context("the coordinator does not take the revocation")?;
+    output::line(format!(
+        "{release} is revoked for good, in version {} of the targets. Nodes that do not have it refuse it; those that run it go on          and say so: deploy another version to them.",
+        taken.targets.unwrap_or_default()
+    ))?;
+    Ok(())
 }
 
 async fn push_bundle(home: &Home, client: &Client, bundle: &Bundle) -> anyhow::Result<()> {

@@ -16,8 +16,9 @@ use super::expect::{self, Expected};
 use super::node::DemoNode;
 use super::running::Running;
 use super::{Demo, greeter, watch};
-use crate::cli::{self, Ending, Follow, How, InitArgs};
+use crate::cli::{self, Ending, Follow, How, InitArgs, SealArgs};
 use crate::client::Client;
+use crate::owner::Passphrases;
 use crate::release::build;
 use crate::release::push;
 use crate::{output, owner};
@@ -53,8 +54,14 @@ impl Demo {
         let root = self.place.root().display();
         self.screen.say(format!("A coordinator and three nodes on this machine, all of it below {root}.\n"))?;
         let home = self.place.home();
-        let arguments = InitArgs { address: Some("127.0.0.1".into()), https_port: 0, mqtt_port: 0, mqtt_url: None };
-        let made = cli::init(&home, &arguments, output::now())?;
+        let arguments = InitArgs {
+            address: Some("127.0.0.1".into()),
+            https_port: 0,
+            mqtt_port: 0,
+            mqtt_url: None,
+            seal: SealArgs::plain(),
+        };
+        let made = cli::init(&home, &arguments, &Passphrases::none(), output::now())?;
         self.screen
             .say("`orangery init` has made the owner's keys and trust root, and the coordinator's CA and keys.")?;
         let (ready, root) = (self.place.ready_file(), home.root().to_string_lossy().into_owned());
@@ -183,7 +190,7 @@ impl Demo {
             level: LEVEL,
         };
         let mut bundle = build::build(&plan, &ProgressBar::hidden())?;
-        cli::sign_bundle(&self.place.home(), Some(client), &mut bundle).await?;
+        cli::sign_bundle(&self.place.home(), Some(client), &mut bundle, None, &Passphrases::none()).await?;
         push::push(client, &owner::latest_root(&self.place.home())?, &bundle, &ProgressBar::hidden()).await?;
         Ok(())
     }

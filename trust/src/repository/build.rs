@@ -19,17 +19,22 @@ pub struct Header {
     pub expires: UnixTime,
 }
 
-/// The file: `content` under the header, signed by `keys`, each once. It has no white space, so that its bytes are
-/// themselves canonical.
-pub fn sign(header: Header, content: Map<String, Value>, keys: &[&SigningKey]) -> Vec<u8> {
+/// What is signed: `content` under the header.
+pub fn content_of(header: Header, content: Map<String, Value>) -> Value {
     let mut signed = content;
     signed.insert("_type".to_owned(), header.role.as_str().into());
     signed.insert("spec_version".to_owned(), SPEC_VERSION.into());
     signed.insert("version".to_owned(), header.version.into());
     signed.insert("expires".to_owned(), time::format(header.expires).into());
     signed.insert("x-orangery-signed-at".to_owned(), time::format(header.signed_at).into());
-    let signed = Value::Object(signed);
-    let message = bytes(&signed);
+    Value::Object(signed)
+}
+
+/// The file: `content` under the header, signed by `keys`, each once. It has no white space, so that its bytes are
+/// themselves canonical.
+pub fn sign(header: Header, content: Map<String, Value>, keys: &[&SigningKey]) -> Vec<u8> {
+    let signed = content_of(header, content);
+    let message = to_bytes(&signed);
 
     let mut keys = keys.to_vec();
     keys.sort_by_key(|key| key.id());
@@ -38,11 +43,11 @@ pub fn sign(header: Header, content: Map<String, Value>, keys: &[&SigningKey]) -
         .into_iter()
         .map(|key| json!({ "keyid": key.id().to_string(), "sig": hex::encode(&key.sign(&message)) }))
         .collect();
-    bytes(&json!({ "signatures": signatures, "signed": signed }))
+    to_bytes(&json!({ "signatures": signatures, "signed": signed }))
 }
 
 /// Numbers that we write are integers. Custom fields of targets may come from elsewhere; an empty file, which no reader
 /// accepts, is what a fraction among them ends in.
-fn bytes(value: &Value) -> Vec<u8> {
+pub fn to_bytes(value: &Value) -> Vec<u8> {
     canonical::to_vec(value).unwrap_or_default()
 }

@@ -106,6 +106,16 @@ impl Published {
         })
     }
 
+    /// Whether nodes that trust `root` would take it, as far as its keys go: not after these were rotated.
+    pub fn is_vouched(&self, root: &[u8]) -> bool {
+        let vouched = || {
+            let root = verify_root(root)?.content;
+            Envelope::<Snapshot>::parse(&self.snapshot)?.verify(&root.snapshot)?;
+            Envelope::<Timestamp>::parse(&self.timestamp)?.verify(&root.timestamp)
+        };
+        vouched().is_ok()
+    }
+
     /// Whether it is time to sign anew: [`RENEW_AFTER_SECS`] have passed since the signing, or the clock has gone back
     /// before it.
     pub fn is_due(&self, now: UnixTime) -> bool {

@@ -1,6 +1,6 @@
 //! The targets: which releases the owner vouches for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orangery_wire::{AppName, UnixTime, Version};
 use serde_json::{Map, Value, json};
@@ -28,6 +28,7 @@ pub struct VerifiedTargets {
     pub expires: UnixTime,
     signed_at: Option<UnixTime>,
     targets: BTreeMap<String, Target>,
+    revoked: BTreeSet<String>,
     delegated: bool,
     print: Print,
 }
@@ -48,6 +49,26 @@ impl VerifiedTargets {
     /// All releases, by path. Targets that are something else are left out.
     pub fn releases(&self) -> Vec<Release> {
         self.targets.iter().filter_map(|(path, target)| release::read(path, target).ok()).collect()
+    }
+
+    /// The paths of releases that were taken back. A version means one content for good, so none of them comes again.
+    pub fn revoked(&self) -> &BTreeSet<String> {
+        &self.revoked
+    }
+
+    /// Whether a release was taken back.
+    pub fn is_revoked(&self, app: &AppName, version: &Version) -> bool {
+        self.revoked.contains(&target_path(app, version))
+    }
+
+    /// The oldest version of the app that nodes may still be given, if the owner has set one.
+    pub fn floor(&self, app: &AppName) -> Option<Version> {
+        release::floor_of(&self.targets, app)
+    }
+
+    /// Whether these targets are signed by enough of the keys that `root` names. Expired ones may be.
+    pub fn is_vouched(root: &[u8], targets: &[u8]) -> bool {
+        verify_root(root).is_ok_and(|root| vouched(&root, targets).is_ok())
     }
 
     /// Checks that these targets may take the place of `before`: a higher version, or the very same bytes again.
@@ -86,13 +107,23 @@ fn vouched(root: &VerifiedRoot, targets: &[u8]) -> Result<VerifiedTargets, Refus
     let signed = Envelope::<Targets>::parse(targets)?;
     signed.verify(&root.content.targets)?;
     let Envelope { version, expires, signed_at, content, print, .. } = signed;
-    let Targets { targets, delegated } = content;
-    Ok(VerifiedTargets { version, expires, signed_at, targets, delegated, print })
+    let delegated = !content.delegations.is_empty();
+    let revoked = revoked_in(targets);
+    Ok(VerifiedTargets { version, expires, signed_at, targets: content.targets, revoked, delegated, print })
+}
+
+/// The field in which targets list the paths that were taken back.
+const REVOKED: &str = "x-orangery-revoked";
+
+fn revoked_in(targets: &[u8]) -> BTreeSet<String> {
+    let envelope = crate::json::parse(targets).unwrap_or_default();
+    let listed = envelope.get("signed").and_then(|signed| signed.get(REVOKED)?.as_array());
+    listed.into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
 }
 
 /// Nodes never set their clocks back behind the time of signing (`TrustedSet::signed_at`). One laptop with a wrong clock
 /// would make all metadata look expired to the whole fleet, for as long as it was ahead: so two clocks must agree.
-fn check_clock(role: Role, signed_at: Option<UnixTime>, now: UnixTime) -> Result<(), Refusal> {
+pub(super) fn check_clock(role: Role, signed_at: Option<UnixTime>, now: UnixTime) -> Result<(), Refusal> {
     match signed_at {
         Some(signed_at) if signed_at > now.saturating_add(CLOCK_SLACK_SECS) => {
             Err(Refusal::SignedAhead { role, signed_at, now })
@@ -107,12 +138,13 @@ pub struct TargetsContent {
     /// The version that signing will give them.
     pub version: u64,
     targets: BTreeMap<String, Target>,
+    revoked: BTreeSet<String>,
 }
 
 impl TargetsContent {
     /// The first targets, empty.
     pub fn first() -> Self {
-        Self { version: 1, targets: BTreeMap::new() }
+        Self { version: 1, targets: BTreeMap::new(), revoked: BTreeSet::new() }
     }
 
     /// The targets that follow `before`, with the same entries. `before` may have expired; it must be signed by keys that
@@ -121,25 +153,40 @@ impl TargetsContent {
     /// # Errors
     /// `before` cannot be trusted, its version cannot grow, or it has delegations, which would be lost.
     pub fn next(root: &[u8], before: &[u8]) -> Result<Self, BuildError> {
-        let VerifiedTargets { version, targets, delegated, .. } = vouched(&verify_root(root)?, before)?;
+        let VerifiedTargets { version, targets, revoked, delegated, .. } = vouched(&verify_root(root)?, before)?;
         if delegated {
             return Err(BuildError::Delegated);
         }
         let version = version.checked_add(1).ok_or(BuildError::VersionExhausted { role: Role::Targets })?;
-        Ok(Self { version, targets })
+        Ok(Self { version, targets, revoked })
+    }
+
+    /// Whether this is what comes after `before`: the next version of the same entries.
+    pub fn follows(&self, before: &Self) -> bool {
+        self.version == before.version.saturating_add(1)
+            && self.targets == before.targets
+            && self.revoked == before.revoked
     }
 
     /// Adds a release with the bytes of its manifest. `false` if the very same is there already: then nothing changes, and
-    /// nothing needs to be signed.
+    /// nothing needs to be signed. A floor that was set stays if `custom` names none.
     ///
     /// # Errors
-    /// [`BuildError::Taken`] if the version is there with other content.
+    /// [`BuildError::Taken`] if the version is there with other content; [`BuildError::Revoked`] if it was taken back;
+    /// [`BuildError::FloorTooHigh`] for a floor above the release itself.
     pub fn add_release(&mut self, custom: &Custom, manifest: &[u8]) -> Result<bool, BuildError> {
         let path = target_path(&custom.app, &custom.version);
         let digest = sha256(manifest);
-        if let Some(signed) = self.targets.get(&path) {
+        if let Some(floor) = custom.floor.as_ref().filter(|floor| floor.semver() > custom.version.semver()) {
+            let (app, version, floor) = (custom.app.clone(), custom.version.clone(), floor.clone());
+            return Err(BuildError::FloorTooHigh { app, version, floor });
+        }
+        if self.revoked.contains(&path) {
+            return Err(BuildError::Revoked { path });
+        }
+        if let Some(signed) = self.targets.get_mut(&path) {
             if signed.is(manifest) {
-                return Ok(false);
+                return Ok(custom.floor.as_ref().is_some_and(|floor| set_floor(signed, floor)));
             }
             let signed =
                 signed.sha256().map_or_else(|| "a file without SHA-256".to_owned(), |digest| digest.to_string());
@@ -155,9 +202,26 @@ impl TargetsContent {
         Ok(true)
     }
 
-    /// Takes a release out: nodes that refresh no longer accept it. `false` if it was not there.
+    /// Takes a release out for good: nodes that refresh no longer accept it. `false` if it was not there. The app's floor
+    /// stays as it was: if this release set it, the newest that is left does from now on.
     pub fn remove_release(&mut self, app: &AppName, version: &Version) -> bool {
-        self.targets.remove(&target_path(app, version)).is_some()
+        let path = target_path(app, version);
+        let floor = release::floor_of(&self.targets, app);
+        if self.targets.remove(&path).is_none() {
+            return false;
+        }
+        self.revoked.insert(path);
+        if floor != release::floor_of(&self.targets, app) {
+            let left =
+                self.targets.iter_mut().filter_map(|(path, target)| Some((release::read(path, target).ok()?, target)));
+            let newest = left
+                .filter(|(release, _)| release.app == *app)
+                .max_by(|(a, _), (b, _)| a.version.semver().cmp(b.version.semver()));
+            if let (Some((_, newest)), Some(floor)) = (newest, floor) {
+                set_floor(newest, &floor);
+            }
+        }
+        true
     }
 
     /// Signs with `keys`, which must suffice for `root`.
@@ -175,11 +239,21 @@ impl TargetsContent {
             self.targets.iter().map(|(path, target)| (path.clone(), to_value(target))).collect();
         let mut content = Map::new();
         content.insert("targets".to_owned(), Value::Object(targets));
+        if !self.revoked.is_empty() {
+            let revoked = self.revoked.iter().map(|path| path.as_str().into()).collect();
+            content.insert(REVOKED.to_owned(), Value::Array(revoked));
+        }
         let header = Header { role: Role::Targets, version: self.version, signed_at, expires };
         let bytes = sign(header, content, keys);
         verify_targets(root, &bytes, signed_at)?;
         Ok(bytes)
     }
+}
+
+/// Whether that changes anything.
+fn set_floor(target: &mut Target, floor: &Version) -> bool {
+    let floor = Value::from(floor.to_string());
+    target.custom.insert("floor".to_owned(), floor.clone()) != Some(floor)
 }
 
 fn to_value(target: &Target) -> Value {

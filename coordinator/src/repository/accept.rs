@@ -1,0 +1,138 @@
+//! What the owner changes besides adding a release: a new root, releases taken back, everything signed anew.
+
+use orangery_trust::release::target_path;
+use orangery_trust::repository::{Draft, VerifiedRoot, verify_targets};
+use orangery_trust::{PublicKey, Refusal, Role};
+use orangery_wire::rest::TrustView;
+use orangery_wire::{AppName, UnixTime, Version};
+
+use super::online_keys::OnlineKeys;
+use super::{Repository, RepositoryError, State, verify_whenever, write};
+
+/// What the owner's newest targets say of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nodes may be told to run it.
+    Good,
+    /// It was taken back.
+    Revoked,
+    /// It is older than the owner allows.
+    BelowFloor(Version),
+}
+
+impl Repository {
+    /// Takes a root, targets, or both from the owner. A root must be the next one, signed by enough keys of the present one
+    /// and of its own, and name keys that this coordinator has; targets must be newer. If the root takes the targets' keys
+    /// away, targets signed by the new ones must come with it. The same again completes what was cut short and changes
+    /// nothing else.
+    pub fn accept(
+        &self,
+        root: Option<&[u8]>,
+        targets: Option<&[u8]>,
+        now: UnixTime,
+    ) -> Result<TrustView, RepositoryError> {
+        let mut state = self.lock();
+        let next = match root.filter(|root| *root != state.root) {
+            Some(root) => Some((root, self.check_root(&state, root, now)?)),
+            None => None,
+        };
+        let root = next.as_ref().map_or(state.root.as_slice(), |(root, _)| root).to_owned();
+        let targets = self.check_targets(&state, &root, targets, now)?;
+        if let Some((bytes, verified)) = &targets {
+            // Before the root: a start between the two passes over targets whose keys it does not know yet.
+            write(&self.files.metadata.join(format!("{}.targets.json", verified.version)), bytes)?;
+        }
+        if let Some((bytes, verified)) = next {
+            write(&self.files.metadata.join(format!("{}.root.json", verified.version)), bytes)?;
+            state.online = OnlineKeys::of(&self.files).matching(&verified.content())?;
+            state.root = root;
+            tracing::info!(version = verified.version, "a new trust root holds");
+        }
+        if let Some((bytes, verified)) = targets {
+            self.take_targets(&mut state, &bytes, verified, now)?;
+        }
+        Ok(state.view())
+    }
+
+    /// Versions and expiry of what is published.
+    pub fn view(&self) -> TrustView {
+        self.lock().view()
+    }
+
+    /// Makes new online keys, which count once a root names them, and returns their public halves: snapshot, timestamp.
+    pub fn prepare_online_keys(&self) -> Result<(PublicKey, PublicKey), RepositoryError> {
+        let _one_at_a_time = self.lock();
+        OnlineKeys::of(&self.files).prepare()
+    }
+
+    /// What the newest targets say of a release.
+    pub fn standing(&self, app: &AppName, version: &Version) -> Standing {
+        let state = self.lock();
+        let Some((_, targets)) = &state.targets else { return Standing::Good };
+        if targets.is_revoked(app, version) {
+            return Standing::Revoked;
+        }
+        match targets.floor(app) {
+            Some(floor) if version.semver() < floor.semver() => Standing::BelowFloor(floor),
+            _ => Standing::Good,
+        }
+    }
+
+    fn check_root(&self, state: &State, root: &[u8], now: UnixTime) -> Result<VerifiedRoot, RepositoryError> {
+        let refused = |refusal| RepositoryError::RootRefused(Box::new(refusal));
+        let verified = Draft::read(root).and_then(|draft| draft.check_follows(&state.root)).map_err(refused)?;
+        if verified.expires <= now {
+            return Err(refused(Refusal::Expired { role: Role::Root, expired_at: verified.expires, now }));
+        }
+        verified.check_clock(now).map_err(refused)?;
+        OnlineKeys::of(&self.files).check(&verified.content())?;
+        Ok(verified)
+    }
+
+    /// The targets that hold under `root`: those given, else those that are here.
+    fn check_targets(
+        &self,
+        state: &State,
+        root: &[u8],
+        given: Option<&[u8]>,
+        now: UnixTime,
+    ) -> Result<Option<(Vec<u8>, super::VerifiedTargets)>, RepositoryError> {
+        if let Some(given) = given {
+            let verified = verify_targets(root, given, now)?;
+            if let Some((_, before)) = &state.targets {
+                verified.check_follows(before)?;
+            }
+            self.check_manifests(&verified)?;
+            return Ok(Some((given.to_vec(), verified)));
+        }
+        let Some((bytes, _)) = &state.targets else { return Ok(None) };
+        match verify_whenever(root, bytes, now) {
+            Ok(verified) => Ok(Some((bytes.clone(), verified))),
+            Err(Refusal::Unsigned { .. }) => Err(RepositoryError::TargetsNeeded),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Targets without a manifest beside them add no release: each that they name must be here.
+    fn check_manifests(&self, targets: &super::VerifiedTargets) -> Result<(), RepositoryError> {
+        for release in targets.releases() {
+            if !self.files.targets.join(&release.file).exists() {
+                let path = target_path(&release.app, &release.version);
+                return Err(RepositoryError::NoManifest { path });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn view(&self) -> TrustView {
+        TrustView {
+            root: super::verify_root(&self.root).map_or(0, |root| root.version),
+            targets: self.targets.as_ref().map(|(_, targets)| targets.version),
+            snapshot: self.published.as_ref().map(|published| published.snapshot_version),
+            timestamp: self.published.as_ref().map(|published| published.timestamp_version),
+            online_expires_at: self.published.as_ref().map(|published| published.expires),
+        }
+    }
+}

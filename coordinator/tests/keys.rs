@@ -1,0 +1,489 @@
+//! `orangery keys` and `release revoke` as a person uses them: the real program, a real coordinator, and what a node that
+//! knows only the first root comes to trust.
+#![allow(clippy::unwrap_used)] // A test stops at the first surprise.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use orangery_trust::repository::Draft;
+use orangery_trust::{Refresh, Refusal, Stored, TrustedSet};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_orangery");
+const RECIPE: &str = "[run]\nexec = [\"app\"]\n[[probes]]\nhttp = { port = \"${PORT}\", path = \"/health\" }\n";
+const PASSPHRASE: &str = "correct horse battery";
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// A place with a coordinator's directory `home` and whatever else a test makes in it.
+struct Place {
+    directory: tempfile::TempDir,
+    coordinator: Option<Child>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Place {
+    fn new(seal: &[&str]) -> Self {
+        let mut place = Self { directory: tempfile::tempdir().unwrap(), coordinator: None };
+        fs::write(place.path("passphrase"), PASSPHRASE).unwrap();
+        let mut arguments = vec!["init", "--address", "127.0.0.1", "--https-port", "0", "--mqtt-port", "0"];
+        arguments.extend(seal);
+        place.done(&arguments);
+        fs::create_dir(place.path("tree")).unwrap();
+        fs::write(place.path("tree/app"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        fs::set_permissions(place.path("tree/app"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(place.path("app.toml"), RECIPE).unwrap();
+        place.serve();
+        place
+    }
+
+    fn plain() -> Self {
+        Self::new(&["--no-passphrase"])
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn owner(&self, name: &str) -> PathBuf {
+        self.path("home/owner").join(name)
+    }
+
+    fn command(&self, home: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--dir", home]).args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
+        command.env_remove("ORANGERY_PASSPHRASE").env("NO_COLOR", "1");
+        command
+    }
+
+    fn run(&self, home: &str, arguments: &[&str]) -> Said {
+        let output = self.command(home, arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn in_home(&self, home: &str, code: i32, arguments: &[&str]) -> String {
+        let said = self.run(home, arguments);
+        assert_eq!(said.code, code, "{arguments:?}: {}{}", said.out, said.err);
+        said.out + &said.err
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        self.in_home("home", 0, arguments)
+    }
+
+    fn pending(&self, arguments: &[&str]) -> String {
+        self.in_home("home", 2, arguments)
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        self.in_home("home", 1, arguments)
+    }
+
+    fn serve(&mut self) {
+        let ready = self.path("ready.json");
+        drop(fs::remove_file(&ready));
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("serve.log")).unwrap();
+        let mut serve = self.command("home", &["serve", "--ready-file", ready.to_str().unwrap()]);
+        let mut child = serve.stderr(log).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !ready.exists() {
+            let log = || fs::read_to_string(self.path("serve.log")).unwrap_or_default();
+            assert!(child.try_wait().unwrap().is_none(), "the coordinator ended: {}", log());
+            assert!(Instant::now() < deadline, "the coordinator is not ready: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.coordinator = Some(child);
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.coordinator.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    fn publish(&self, home: &str, version: &str, more: &[&str]) -> Said {
+        let platform = "linux/amd64=tree";
+        let mut arguments = vec!["release", "publish", "--app", "app", "--version", version, "--platform", platform];
+        arguments.extend(["--manifest", "app.toml"]);
+        arguments.extend(more);
+        self.run(home, &arguments)
+    }
+
+    fn published(&self, version: &str, more: &[&str]) {
+        let said = self.publish("home", version, more);
+        assert_eq!(said.code, 0, "{}", said.err);
+    }
+
+    fn status(&self, home: &str) -> Value {
+        serde_json::from_str(&self.in_home(home, 0, &["keys", "status", "--json"])).unwrap()
+    }
+
+    fn root_version(&self) -> u64 {
+        self.status("home")["root"]["version"].as_u64().unwrap()
+    }
+
+    /// What a node that knows only the first root comes to trust, from the files that the coordinator serves.
+    fn node(&self) -> Result<TrustedSet, Refusal> {
+        let metadata = self.path("home/coordinator/state/metadata");
+        let roots = vec![fs::read(metadata.join("1.root.json")).unwrap()];
+        let now = orangery::output::now();
+        let mut refresh = Refresh::begin(TrustedSet::load(&Stored { roots, ..Stored::default() })?, now);
+        while let Some(request) = refresh.next() {
+            refresh.supply(fs::read(metadata.join(&*request.file)).ok().as_deref())?;
+        }
+        Ok(refresh.finish())
+    }
+
+    fn node_takes(&self, version: &str) -> Result<(), Refusal> {
+        let now = orangery::output::now();
+        self.node()?.release(&"app".parse().unwrap(), &version.parse().unwrap(), now).map(drop)
+    }
+}
+
+fn key_files(place: &Place) -> Vec<(String, Vec<u8>)> {
+    ["root", "recovery", "targets"]
+        .into_iter()
+        .map(|name| (name.to_owned(), fs::read(place.owner(&format!("{name}.key"))).unwrap()))
+        .collect()
+}
+
+#[test]
+fn without_a_terminal_keys_are_made_only_with_a_passphrase_or_by_choice_without_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["--dir", "home", "init", "--address", "127.0.0.1"]).args(arguments);
+        command.current_dir(directory.path()).stdin(Stdio::null()).env_remove("ORANGERY_PASSPHRASE");
+        command.envs(variable.map(|value| ("ORANGERY_PASSPHRASE", value)));
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (is_done, err) = run(&[], None);
+    assert!(!is_done && err.contains("--no-passphrase") && err.contains("ORANGERY_PASSPHRASE"), "{err}");
+    let (is_done, err) = run(&[], Some("short"));
+    assert!(!is_done && err.contains("8 characters"), "{err}");
+    assert!(!directory.path().join("home").exists(), "nothing is left of what failed");
+    let (is_done, err) = run(&["--kdf-memory-kib", "8"], Some(PASSPHRASE));
+    assert!(is_done, "{err}");
+    for name in ["root", "recovery", "targets"] {
+        let path = directory.path().join(format!("home/owner/{name}.key"));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains("argon2id") && !text.contains("PRIVATE") && !text.contains(PASSPHRASE), "{text}");
+    }
+}
+
+#[test]
+fn sealed_keys_sign_with_their_passphrase_which_can_be_changed() {
+    let place = Place::new(&["--passphrase-file", "passphrase", "--kdf-memory-kib", "8"]);
+    let said = place.publish("home", "1.0.0", &[]);
+    assert!(said.code == 1 && said.err.contains("--passphrase-file"), "{}", said.err);
+    fs::write(place.path("wrong"), "incorrect horse").unwrap();
+    let said = place.publish("home", "1.0.0", &["--passphrase-file", "wrong"]);
+    assert!(said.code == 1 && said.err.contains("does not open"), "{}", said.err);
+    place.published("1.0.0", &["--passphrase-file", "passphrase"]);
+
+    fs::write(place.path("new"), "another horse battery\n").unwrap();
+    let change = ["keys", "passphrase", "--new-passphrase-file", "new", "--kdf-memory-kib", "8"];
+    let before = key_files(&place);
+    place.refused(&[&change[..], &["--passphrase-file", "wrong"]].concat());
+    assert_eq!(key_files(&place), before, "a wrong passphrase changes nothing");
+    place.done(&[&change[..], &["--passphrase-file", "passphrase"]].concat());
+    assert_eq!(place.publish("home", "1.1.0", &["--passphrase-file", "passphrase"]).code, 1);
+    place.published("1.1.0", &["--passphrase-file", "new"]);
+    // A key that is made later is kept like the others.
+    place.done(&["keys", "rotate", "targets", "--passphrase-file", "new"]);
+    assert!(fs::read_to_string(place.owner("targets.key")).unwrap().contains("\"memory_kib\": 8"));
+    place.published("1.2.0", &["--passphrase-file", "new"]);
+    let status = place.status("home");
+    assert!(status["roles"].as_array().unwrap().iter().take(2).all(|role| role["keys"][0]["sealed"] == true));
+    place.done(&["keys", "passphrase", "--no-passphrase", "--passphrase-file", "new"]);
+    place.published("1.3.0", &[]);
+    place.node_takes("1.3.0").unwrap();
+}
+
+#[test]
+fn each_key_can_be_replaced_and_nodes_follow() {
+    let mut place = Place::plain();
+    place.published("1.0.0", &[]);
+    for (version, key) in [(2, "root"), (3, "targets"), (4, "recovery"), (5, "online")] {
+        let before: Vec<_> = key_files(&place);
+        let online = fs::read(place.path("home/coordinator/timestamp.key")).unwrap();
+        let said = place.done(&["keys", "rotate", key]);
+        assert!(said.contains("sign and revoke releases") && said.contains("1 of 2"), "{said}");
+        assert_eq!(place.root_version(), version);
+        for ((name, before), (_, after)) in before.iter().zip(key_files(&place)) {
+            assert_eq!(*before != after, name == key, "{name} after rotating {key}");
+        }
+        let is_same = online == fs::read(place.path("home/coordinator/timestamp.key")).unwrap();
+        assert_eq!(is_same, key != "online");
+        assert!(!place.owner("staged").exists());
+        assert_eq!(place.node().unwrap().versions().root, version);
+        place.node_takes("1.0.0").unwrap();
+        let release = format!("1.{version}.0");
+        place.published(&release, &[]);
+        place.node_takes(&release).unwrap();
+    }
+    place.stop();
+    place.serve();
+    place.published("2.0.0", &[]);
+    place.node_takes("2.0.0").unwrap();
+    let renewed = place.done(&["keys", "renew"]);
+    assert!(renewed.contains("Root 6 holds"), "{renewed}");
+    place.node_takes("2.0.0").unwrap();
+    let status = place.status("home");
+    for (term, days) in [("root", 729..=730), ("targets", 364..=365), ("online", 44..=45)] {
+        assert!(days.contains(&status["days_left"][term].as_i64().unwrap()), "{status}");
+    }
+}
+
+#[test]
+fn a_change_goes_on_where_it_was_cut_short() {
+    let mut place = Place::plain();
+    place.published("1.0.0", &[]);
+    // Prepared, and then something else is asked for.
+    let staged = place.pending(&["keys", "rotate", "targets", "--stage"]);
+    assert!(staged.contains("keys publish"), "{staged}");
+    assert!(place.refused(&["keys", "rotate", "root"]).contains("rotate targets"));
+    assert_eq!(place.status("home")["staged"]["deed"], "rotate targets");
+    // Releases go on meanwhile, with the keys that hold.
+    place.published("1.1.0", &[]);
+    place.done(&["keys", "abort"]);
+    assert_eq!(place.root_version(), 1);
+    place.done(&["keys", "abort"]);
+
+    // Cut before the root was staged: the new key counts for nothing.
+    place.pending(&["keys", "rotate", "targets", "--stage"]);
+    fs::remove_file(place.owner("staged/root.json")).unwrap();
+    let left = fs::read(place.owner("staged/targets.key")).unwrap();
+    place.pending(&["keys", "rotate", "targets", "--stage"]);
+    assert_ne!(fs::read(place.owner("staged/targets.key")).unwrap(), left);
+
+    // Cut after it was sent, before anything was moved here: as if the answer had been lost.
+    let before = place.path("before");
+    copy(&place.path("home/owner"), &before);
+    place.done(&["keys", "publish"]);
+    for cut in ["nothing", "keys", "targets"] {
+        fs::remove_dir_all(place.path("home/owner")).unwrap();
+        copy(&before, &place.path("home/owner"));
+        fs::write(place.owner("staged/sent"), "").unwrap();
+        if cut != "nothing" {
+            fs::rename(place.owner("staged/targets.key"), place.owner("targets.key")).unwrap();
+        }
+        let said = place.publish("home", "1.2.0", &[]);
+        let is_settled = place.root_version() == 2;
+        assert!(said.code == 0 || said.err.contains("keys publish"), "{}", said.err);
+        if !is_settled {
+            place.stop();
+            let said = place.refused(&["keys", "abort"]);
+            assert!(said.contains("keys publish") || said.contains("cannot reach"), "{said}");
+            place.serve();
+            place.done(&["keys", "publish"]);
+        }
+        assert!(!place.owner("staged").exists());
+        assert_eq!(place.root_version(), 2);
+        place.published("1.2.0", &[]);
+        place.node_takes("1.2.0").unwrap();
+    }
+}
+
+#[test]
+fn two_of_three_keys_sign_on_two_machines() {
+    let place = Place::plain();
+    place.published("1.0.0", &[]);
+    let said = place.done(&["keys", "to-threshold", "2"]);
+    assert!(said.contains("2 of 3") && said.contains("apart from each other"), "{said}");
+    fs::create_dir(place.path("stick")).unwrap();
+    for name in ["recovery.key", "third.key"] {
+        fs::rename(place.owner(name), place.path("stick").join(name)).unwrap();
+    }
+    let said = place.pending(&["keys", "rotate", "targets"]);
+    assert!(said.contains("Signatures missing: 1") && said.contains("recovery") && said.contains("third"), "{said}");
+    assert!(place.pending(&["keys", "publish"]).contains("Signatures missing: 1"));
+    // On another machine, which has nothing but the key and the file.
+    fs::copy(place.owner("staged/root.json"), place.path("root.json")).unwrap();
+    place.in_home("elsewhere", 0, &["keys", "sign", "root.json", "--key", "stick/third.key"]);
+    let foreign = place.path("foreign.key");
+    fs::write(&foreign, orangery_trust::repository::SigningKey::generate().unwrap().to_pem()).unwrap();
+    place.in_home("elsewhere", 0, &["keys", "sign", "root.json", "--key", "foreign.key"]);
+    let draft = Draft::read(&fs::read(place.path("root.json")).unwrap()).unwrap();
+    assert_eq!(draft.signers().len(), 2, "a stranger's signature counts for nothing");
+    place.done(&["keys", "publish", "--signed", "root.json"]);
+    assert_eq!(place.root_version(), 3);
+    place.node_takes("1.0.0").unwrap();
+    // The same with the stick in this machine; another root does not pass for the staged one.
+    assert!(place.done(&["keys", "publish", "--signed", "root.json"]).contains("Nothing is staged"));
+    place.pending(&["keys", "rotate", "root"]);
+    assert!(place.refused(&["keys", "publish", "--signed", "root.json"]).contains("is not the root that is staged"));
+    place.done(&["keys", "rotate", "root", "--key", "stick/recovery.key"]);
+    place.published("1.1.0", &[]);
+    place.node_takes("1.1.0").unwrap();
+}
+
+#[test]
+fn keys_of_other_people_are_added_and_taken_away() {
+    let place = Place::plain();
+    place.published("1.0.0", &[]);
+    let public = place.in_home("theirs", 0, &["keys", "new", "theirs.key", "--no-passphrase"]);
+    place.done(&["keys", "add", "targets", "--name", "anna", "--public", public.trim()]);
+    assert!(place.refused(&["keys", "add", "targets", "--name", "anna"]).contains("already"));
+    assert!(place.refused(&["keys", "add", "targets", "--name", "../x"]).contains("no name for a key"));
+    assert!(place.refused(&["keys", "add", "targets", "--name", "x", "--public", "ed25519:00"]).contains("--public"));
+    // Anna's machine has the coordinator's address and her key, and no root key.
+    copy(&place.path("home/owner"), &place.path("anna/owner"));
+    for name in ["root.key", "recovery.key"] {
+        fs::remove_file(place.path("anna/owner").join(name)).unwrap();
+    }
+    fs::rename(place.path("theirs.key"), place.path("anna/owner/targets.key")).unwrap();
+    copy(&place.path("home/coordinator"), &place.path("anna/coordinator"));
+    for name in ["client.toml", "operator.token"] {
+        fs::copy(place.path("home").join(name), place.path("anna").join(name)).unwrap();
+    }
+    let said = place.publish("anna", "1.1.0", &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    place.node_takes("1.1.0").unwrap();
+    // Her targets are the newest; without her key they must be signed anew.
+    place.done(&["keys", "remove", "targets", "anna"]);
+    place.node_takes("1.1.0").unwrap();
+    assert_ne!(place.publish("anna", "1.2.0", &[]).code, 0);
+    assert!(place.refused(&["keys", "remove", "targets", "anna"]).contains("keys status"));
+    assert!(place.refused(&["keys", "remove", "targets", "targets"]).contains("threshold"));
+}
+
+#[test]
+fn the_recovery_key_alone_makes_a_new_owner_whom_nodes_follow() {
+    let place = Place::plain();
+    place.published("1.0.0", &[]);
+    place.published("1.1.0", &[]);
+    fs::create_dir(place.path("stick")).unwrap();
+    fs::rename(place.owner("recovery.key"), place.path("stick/recovery.key")).unwrap();
+    fs::copy(place.owner("1.root.json"), place.path("stick/1.root.json")).unwrap();
+    let (ca, token) = (place.path("home/coordinator/ca.pem"), place.path("home/operator.token"));
+    let (ca, token) = (ca.to_str().unwrap(), token.to_str().unwrap());
+    let settings = fs::read_to_string(place.path("home/client.toml")).unwrap();
+    let url = settings.split('"').find(|text| text.starts_with("https://")).unwrap();
+    let recover = |more: &[&'static str]| {
+        let fixed = ["keys", "recover", "--key", "stick/recovery.key", "--no-passphrase"];
+        let coordinator = ["--url", url, "--ca", ca, "--token-file", token];
+        [&fixed[..], &coordinator[..], more].concat()
+    };
+    // A first root of a stranger, and one that is not there.
+    fs::write(place.path("other.json"), "{}").unwrap();
+    let said = place.in_home("new", 1, &recover(&["--first-root", "other.json"]));
+    assert!(said.contains("not the one that was kept"), "{said}");
+    let said = place.in_home("new", 1, &recover(&["--first-root", "nowhere.json"]));
+    assert!(said.contains("every node has it"), "{said}");
+
+    let said = place.in_home("new", 0, &recover(&[]));
+    assert!(said.contains("Root 2 holds") && said.contains("operator-token"), "{said}");
+    assert_eq!(place.node().unwrap().versions().root, 2);
+    place.node_takes("1.1.0").unwrap();
+    let said = place.publish("new", "1.2.0", &[]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    place.node_takes("1.2.0").unwrap();
+    place.node_takes("1.0.0").unwrap();
+    // What was on the lost machine counts for nothing any more.
+    let said = place.publish("home", "6.6.6", &[]);
+    assert_ne!(said.code, 0, "{}", said.out);
+    let said = place.pending(&["keys", "rotate", "targets"]);
+    assert!(said.contains("Signatures missing: 1"), "{said}");
+    let said = place.in_home("new", 1, &recover(&[]));
+    assert!(said.contains("has keys already"), "{said}");
+}
+
+#[test]
+fn a_recovery_without_the_coordinator_is_prepared_from_kept_metadata_and_published_later() {
+    let mut place = Place::plain();
+    place.published("1.0.0", &[]);
+    place.stop();
+    let metadata = place.path("home/coordinator/state/metadata");
+    let recover = [
+        "keys",
+        "recover",
+        "--key",
+        "home/owner/recovery.key",
+        "--no-passphrase",
+        "--metadata",
+        metadata.to_str().unwrap(),
+    ];
+    let said = place.in_home("new", 2, &recover);
+    assert!(said.contains("keys publish"), "{said}");
+    let said = place.in_home("new", 2, &recover);
+    assert!(said.contains("keys publish"), "the same again goes on: {said}");
+    place.serve();
+    copy(&place.path("home/coordinator"), &place.path("new/coordinator"));
+    for name in ["client.toml", "operator.token"] {
+        fs::copy(place.path("home").join(name), place.path("new").join(name)).unwrap();
+    }
+    place.in_home("new", 0, &["keys", "publish"]);
+    place.node_takes("1.0.0").unwrap();
+    assert_eq!(place.publish("new", "1.1.0", &[]).code, 0);
+    place.node_takes("1.1.0").unwrap();
+}
+
+#[test]
+fn a_revoked_release_and_one_below_the_floor_are_neither_trusted_nor_deployed() {
+    let place = Place::plain();
+    place.published("1.0.0", &[]);
+    place.published("1.1.0", &[]);
+    let said = place.publish("home", "1.2.0", &["--floor", "9.0.0"]);
+    assert!(said.code == 1 && said.err.contains("floor"), "{}", said.err);
+    place.published("1.2.0", &["--floor", "1.1.0"]);
+    assert!(matches!(place.node_takes("1.0.0"), Err(Refusal::BelowFloor { .. })));
+    place.node_takes("1.1.0").unwrap();
+    let said = place.refused(&["deploy", "app@1.0.0", "--to", "all", "--yes"]);
+    assert!(said.contains("[below_floor]") && said.contains("1.1.0"), "{said}");
+
+    let said = place.done(&["release", "revoke", "app@1.2.0"]);
+    assert!(said.contains("for good"), "{said}");
+    place.done(&["release", "revoke", "app@1.2.0"]);
+    assert!(matches!(place.node_takes("1.2.0"), Err(Refusal::UnknownTarget { .. })));
+    assert!(matches!(place.node_takes("1.0.0"), Err(Refusal::BelowFloor { .. })), "the floor outlives its release");
+    place.node_takes("1.1.0").unwrap();
+    let said = place.refused(&["deploy", "app@1.2.0", "--to", "all", "--yes"]);
+    assert!(said.contains("[release_revoked]"), "{said}");
+    let said = place.publish("home", "1.2.0", &[]);
+    assert!(said.code == 1 && said.err.contains("revoked"), "{}", said.err);
+    assert!(place.refused(&["release", "revoke", "app@7.7.7"]).contains("release list"));
+    place.published("1.3.0", &[]);
+    place.node_takes("1.3.0").unwrap();
+}
+
+#[test]
+fn a_new_operators_token_takes_the_place_of_the_old_one() {
+    let mut place = Place::plain();
+    place.stop();
+    let token = place.run("home", &["keys", "operator-token"]);
+    assert_eq!(token.code, 0, "{}", token.err);
+    place.serve();
+    assert!(place.refused(&["status"]).contains("token_wrong"));
+    fs::write(place.path("home/operator.token"), token.out).unwrap();
+    place.done(&["status"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
