@@ -1,5 +1,7 @@
 //! What it costs to verify a repository with 500 targets: the rules alone, and an agent that has done it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use orangery_tests::fleet::Fleet;
@@ -18,7 +20,7 @@ const TARGETS: usize = 500;
 /// Enough for a clock that ticks a hundred times a second.
 const RUNS: u32 = 200;
 /// As small as a release can be.
-const PADDING: &str = "format = 1\n[run]\nexec = [\"run\"]\n";
+const PADDING: &str = "[run]\nexec = [\"run\"]\n";
 
 /// Measures the core in this process, then an agent.
 pub fn measure() -> Outcome {
@@ -95,6 +97,7 @@ fn agent() -> Outcome {
     let tree = fleet.path().join("padding");
     std::fs::create_dir_all(&tree)?;
     std::fs::write(tree.join("run"), "#!/bin/sh\n")?;
+    std::fs::set_permissions(tree.join("run"), Permissions::from_mode(0o755))?;
     for number in 1..TARGETS {
         fleet.publish_tree("padding", &format!("1.0.{number}"), &tree, PADDING);
     }
