@@ -13,6 +13,7 @@ mod init;
 mod keys;
 mod node;
 mod release;
+mod repo;
 mod say;
 mod serve;
 mod status;
@@ -90,6 +91,8 @@ impl Cli {
             Command::Broker(args) => broker::run(&home, &args),
             Command::Demo(args) => in_runtime(crate::demo::run(args)),
             Command::Node(command) => in_runtime(node::run(&home, command)),
+            Command::Repo(command) => in_runtime(repo::run(&home, command)),
+            Command::Bundle(args) => in_runtime(repo::bundle(&home, args)),
             Command::Release(command) => in_runtime(release::run(&home, command, &passphrases)),
             Command::Deploy(args) => in_runtime(deploy::run(&home, args)),
             Command::Status(args) => in_runtime(status::run(&home, args)),

@@ -1,5 +1,6 @@
 //! The commands' side of the REST API: HTTPS to one coordinator, whose CA is pinned, with the operator's token.
 
+mod download;
 mod events;
 mod metadata;
 mod settings;

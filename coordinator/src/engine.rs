@@ -29,7 +29,7 @@ pub use self::deploy::Survey;
 pub use self::live::{Live, Seen};
 pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
-pub use self::why::{Facts, why};
+pub use self::why::{Facts, brought, why};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
 use crate::store::{ReleaseRow, StoreError};

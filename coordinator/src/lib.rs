@@ -7,6 +7,7 @@ pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod copies;
 pub mod demo;
 pub mod durable;
 pub mod engine;

@@ -34,3 +34,14 @@ impl Hash {
         Digest(digest)
     }
 }
+
+/// The digest of everything that `content` has.
+pub fn of(content: &mut impl std::io::Read) -> std::io::Result<Digest> {
+    let (mut hash, mut piece) = (Hash::default(), vec![0; 256 * 1024]);
+    loop {
+        match content.read(&mut piece)? {
+            0 => return Ok(hash.finish()),
+            read => hash.update(piece.get(..read).unwrap_or_default()),
+        }
+    }
+}

@@ -5,3 +5,4 @@ pub mod mosquitto;
 pub mod mqtt;
 pub mod process;
 pub mod random;
+pub mod site;

@@ -10,7 +10,7 @@ use orangery_wire::{AppName, Version};
 
 use super::{Failure, unexpected};
 use crate::clock::Clock;
-use crate::control::{self, InstallView, Reply, Request};
+use crate::control::{self, ControlError, InstallView, Reply, Request};
 use crate::layout::Layout;
 use crate::road::{Place, Road};
 
@@ -34,7 +34,12 @@ pub fn install(
     };
     let name = format!("{app} {version}");
     let socket = layout.socket();
-    let mut reply = control::ask(&socket, &Request::Install { app, version, place })?;
+    let mut reply = match control::ask(&socket, &Request::Install { app, version, place }) {
+        Err(ControlError::NotRunning { .. }) if !layout.trust().join("root.json").exists() => {
+            return ended(&no_root(layout), &name, json);
+        }
+        other => other?,
+    };
     let mut line = Line::default();
     loop {
         let view = match reply {
@@ -52,6 +57,17 @@ pub fn install(
         std::thread::sleep(LOOK);
         reply = control::ask(&socket, &Request::InstallState)?;
     }
+}
+
+/// A node that never joined: nothing can be verified.
+fn no_root(layout: &Layout) -> InstallView {
+    let dir = layout.trust();
+    let reason = format!(
+        "there is no trust root in {}, so no release can be verified; run `orangery-agent join TOKEN` with a token from \
+         `orangery node invite`",
+        dir.display()
+    );
+    InstallView::Failed { code: Some(RefusalCode::NoTrustRoot), reason, restored: true }
 }
 
 /// The agent has another working directory.
@@ -111,8 +127,8 @@ fn ended(view: &InstallView, name: &str, json: bool) -> Result<ExitCode, Failure
         return Ok(ExitCode::SUCCESS);
     };
     let word = code.map(|code| format!(" [{code}]")).unwrap_or_default();
-    let left = if *restored { "what ran before runs" } else { "what ran before does not start either" };
-    eprintln!("orangery-agent: {name} is not installed: {reason}{word}; {left}");
+    let left = if *restored { "" } else { "; what ran before does not start either" };
+    eprintln!("orangery-agent: {name} is not installed: {reason}{word}{left}");
     Ok(ExitCode::from(exit_code(*code, *restored)))
 }
 

@@ -9,6 +9,7 @@ use orangery_wire::{AppName, NodeId, Version};
 
 use super::init::InitArgs;
 use super::keys::KeysCommand;
+use super::repo::{BundleArgs, RepoCommand};
 
 /// Over-the-air deployment for fleets of ARM boards: signed releases reach nodes, bad ones go back.
 ///
@@ -46,6 +47,11 @@ pub enum Command {
     /// Build, sign, publish and verify releases
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Copy releases into one file, for nodes that no network reaches
+    Bundle(BundleArgs),
+    /// Copy all that nodes fetch, for a static web server or a USB stick
+    #[command(subcommand)]
+    Repo(RepoCommand),
     /// Bring a release to nodes: show the plan, ask, apply it, follow it
     Deploy(DeployArgs),
     /// Show what every node runs

@@ -4,6 +4,7 @@ use orangery_wire::messages::{AppReport, Phase};
 use orangery_wire::rest::{DesiredView, NodeView};
 use orangery_wire::{AppName, NodeId, UnixTime};
 
+use crate::engine::brought;
 use crate::output::{self, Tone, Word};
 
 /// Where one app on one node is.
@@ -95,9 +96,15 @@ fn release(desired: Option<&DesiredView>, report: Option<&AppReport>) -> Word {
     let is_there = current.map(|current| current.id) == desired.release;
     let refusal = report.and_then(|report| report.refusal.as_ref());
     let refused = refusal.filter(|refusal| Some(refusal.release) == desired.release && !is_there);
+    let brought = report.and_then(|report| brought(desired, report));
     match refused {
+        _ if report.is_some_and(|report| report.revoked) => {
+            let then = if is_there { String::new() } else { format!(" -> {then}") };
+            Word::new(format!("{now} (revoked by the owner){then}"), Tone::Bad)
+        }
         _ if is_there => Word::new(now, Tone::Good),
         Some(refusal) => Word::new(format!("{now} ({then} refused: {})", refusal.code), Tone::Bad),
+        None if brought.is_some() => Word::new(format!("{now} (installed there; told {then})"), Tone::Wait),
         None => Word::new(format!("{now} -> {then}"), Tone::Wait),
     }
 }
@@ -154,6 +161,14 @@ mod tests {
         let refusal = json!({"release": release(2)["id"], "code": "unhealthy", "reason": "status 500"});
         let refused = node(&desired(2, 2), Some(&report("settled", refusal)));
         assert_eq!(words(&refused), ["settled", "1.1.0 (1.2.0 refused: unhealthy)", "healthy"]);
+        let mut revoked = report("settled", json!(null));
+        revoked["revoked"] = json!(true);
+        let revoked = node(&desired(1, 2), Some(&revoked));
+        assert_eq!(words(&revoked), ["settled", "1.1.0 (revoked by the owner)", "healthy"]);
+        let mut brought = report("settled", json!(null));
+        brought["desired"] = release(1);
+        let brought = node(&desired(2, 2), Some(&brought));
+        assert_eq!(words(&brought), ["settled", "1.1.0 (installed there; told 1.2.0)", "healthy"]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub fn why(node: &NodeView, facts: &Facts) -> Why {
     }
     lines
         .extend(apps.into_iter().map(|(app, (desired, report))| Question { node, facts, app, desired, report }.line()));
+    lines.extend(node.reported.iter().flat_map(|reported| &reported.apps).filter_map(|report| revoked(node, report)));
     if lines.is_empty() {
         let text = format!(
             "{} was not told to run anything yet; `orangery deploy APP@VERSION --to {}` does that.",
@@ -76,6 +77,16 @@ fn about_node(node: &NodeView, facts: &Facts) -> Vec<WhyLine> {
     lines
 }
 
+/// What runs there though the owner has taken it back.
+fn revoked(node: &NodeView, report: &AppReport) -> Option<WhyLine> {
+    let current = report.current.as_ref().filter(|_| report.revoked)?;
+    let text = format!(
+        "The owner has revoked {} {}, which {} runs; it goes on running. Deploy another release to it.",
+        report.app, current.version, node.node
+    );
+    Some(line(Some(&report.app), "release_revoked", text))
+}
+
 fn heard(node: &NodeView, facts: &Facts) -> String {
     node.seen_at.map_or_else(|| "before the coordinator's database was made".to_owned(), |at| ago(facts.now, at))
 }
@@ -91,6 +102,13 @@ fn ago(now: UnixTime, then: UnixTime) -> String {
         _ => (secs / 86_400, "days"),
     };
     format!("{count} {unit} ago")
+}
+
+/// The release that runs because somebody on the node brought it, and not because it was deployed.
+pub fn brought<'a>(desired: &DesiredView, report: &'a AppReport) -> Option<&'a ReleaseRef> {
+    let settled = report.phase == Phase::Settled && report.generation >= desired.generation;
+    let current = report.current.as_ref().filter(|_| settled && report.current == report.desired)?;
+    (Some(current.id) != desired.release).then_some(current)
 }
 
 /// One app of the node.
@@ -168,6 +186,14 @@ impl Question<'_> {
             return self.refused(desired, report, refusal);
         }
         let current = report.current.as_ref().map(|current| current.id);
+        if let Some(brought) = brought(desired, report) {
+            let text = format!(
+                "{}, and since then somebody on the node has installed {}; it stays until something newer is deployed.",
+                self.told(desired),
+                brought.version
+            );
+            return self.says("installed_there", text);
+        }
         if report.phase != Phase::Settled || current != desired.release {
             return self.in_progress(desired, report);
         }

@@ -9,7 +9,7 @@ const BLOCK_LENGTH: u64 = BLOCK as u64;
 /// Most bytes of one section.
 pub const SECTION_BYTES_MAX: u64 = container::CONTENT_BYTES_MAX;
 /// Most sections that are read before the file is refused.
-const SECTIONS_MAX: usize = 64;
+const SECTIONS_MAX: usize = 4_096;
 
 /// One named run of bytes in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]

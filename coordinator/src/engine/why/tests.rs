@@ -158,3 +158,20 @@ fn times_have_one_unit() {
     assert_eq!(said, ["just now", "59 seconds ago", "2 minutes ago", "2 hours ago", "2 days ago"]);
     assert_eq!(ago(1, 2), "just now", "a clock that went back");
 }
+
+#[test]
+fn a_release_that_the_owner_took_back_is_named_and_goes_on() {
+    let app = AppReport { revoked: true, ..report(4, Phase::Settled, Some("1.1.0"), Some("1.1.0")) };
+    let node = node(vec![desired(4, Some("1.1.0"))], Some(vec![app]));
+    let text = check(&node, &facts(None), &["up_to_date", "release_revoked"]);
+    assert!(text.contains("revoked greeter 1.1.0") && text.contains("goes on running"), "{text}");
+}
+
+#[test]
+fn a_release_that_somebody_brought_to_the_node_is_told_from_what_was_deployed() {
+    let mut app = report(4, Phase::Settled, Some("1.2.0"), Some("1.2.0"));
+    app.desired = app.current.clone();
+    let node = node(vec![desired(4, Some("1.1.0"))], Some(vec![app]));
+    let text = check(&node, &facts(None), &["installed_there"]);
+    assert!(text.contains("1.1.0 (generation 4)") && text.contains("installed 1.2.0"), "{text}");
+}
