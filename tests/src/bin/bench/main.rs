@@ -1,7 +1,8 @@
 //! `just bench`: the figures of size and speed, each beside what it is to be compared with, measured in one run.
 //!
 //! `bench [size|idle|start|deploy|trust|endurance]...` runs some of them; without a word all. `ORANGERY_PROGRAMS` names the
-//! directory of the programs to measure; `ORANGERY_DEPLOYMENTS` the length of the endurance run (1000).
+//! directory of the programs to measure; `ORANGERY_DEPLOYMENTS` the length of the endurance run (1000); `ORANGERY_TARGETS` how
+//! many there are for `trust` (500).
 
 mod deploy;
 mod endurance;
