@@ -492,6 +492,9 @@ impl Tree {
             {
                 return Err(at(format!("its directory {parent:?} is not listed before it as a directory")));
             }
+            if !seen.folded.insert(path.to_lowercase()) {
+                return Err(at("another path differs from it in upper and lower case alone".into()));
+            }
             match entry {
                 Entry::File { size_bytes, .. } => {
                     sum = sum.saturating_add(*size_bytes);
@@ -520,6 +523,8 @@ impl Tree {
 
 #[derive(Default)]
 struct Seen<'a> {
+    /// All paths without their case: a file system that ignores it could not hold two that differ in nothing else.
+    folded: BTreeSet<String>,
     files: BTreeSet<&'a str>,
     directories: BTreeSet<&'a str>,
 }
@@ -563,6 +568,9 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     if path.chars().any(|c| c.is_control() || c == '\\') {
         return Err("the path has a control character or backslash in it");
     }
+    if path.chars().any(is_deceptive) {
+        return Err("the path has an invisible or combining character in it; write letters with marks as one (NFC)");
+    }
     if path.split('/').count() > limits::TREE_DEPTH_MAX {
         return Err("the path is too deep");
     }
@@ -575,6 +583,19 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Characters by which two different paths can look alike, or be one to a file system that normalises names (UAX #15):
+/// marks that combine with the letter before, parts of Hangul syllables, and what is not seen at all.
+fn is_deceptive(c: char) -> bool {
+    matches!(c,
+        '\u{300}'..='\u{36f}'
+        | '\u{1100}'..='\u{11ff}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{ad}')
 }
 
 /// A `${NAME}` that nothing defines, or a `${` without its end.

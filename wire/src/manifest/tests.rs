@@ -66,6 +66,12 @@ fn trees_hold_only_files_directories_and_links_that_stay_inside() {
     check(with(file("bin/greeter/below")), Err("not listed before"));
     check(with(file("new\nline")), Err("control character"));
     check(with(file(&"d/".repeat(40))), Err("too deep"));
+    check(with(file("bin/Greeter2")), Err("not sorted"));
+    check(with(file("bin/greeteR2")), Err("not sorted"));
+    check(with(file("e\u{301}")), Err("NFC"));
+    check(with(file("txt.\u{202e}exe")), Err("invisible"));
+    check(with(file("ä")), Ok(()));
+    check(vec![Entry::Directory { path: "BIN".into() }, file("bin")], Err("upper and lower case"));
     check(vec![file("bin/greeter")], Err("not listed before"));
     check(vec![file("other")], Err("executable"));
 }
