@@ -8,6 +8,7 @@ mod refresh;
 mod search;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use orangery_wire::UnixTime;
 
@@ -56,7 +57,8 @@ pub struct TrustedSet {
     timestamp: Option<Trusted<Timestamp>>,
     /// Never without a timestamp.
     snapshot: Option<Trusted<Snapshot>>,
-    targets: Option<Trusted<Targets>>,
+    /// Shared, for a set is copied for each refresh and there may be thousands of targets.
+    targets: Option<Arc<Trusted<Targets>>>,
     /// Roles whose files are still on disk though they count no more; the next [`Keep`] has them removed. If they stayed,
     /// the next load would take a newer timestamp for one of their time.
     leftover: Vec<Role>,
@@ -148,7 +150,7 @@ impl TrustedSet {
     /// The targets, if they are those which the current snapshot names.
     fn current_targets(&self) -> Option<&Trusted<Targets>> {
         let wanted = &self.current_snapshot()?.content.targets;
-        self.targets.as_ref().filter(|targets| targets.version == wanted.version && wanted.fits(&targets.print))
+        self.targets.as_deref().filter(|targets| targets.version == wanted.version && wanted.fits(&targets.print))
     }
 
     /// What the targets say, whether or not they are current.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use orangery_wire::Digest;
 use ring::digest;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::hex;
@@ -42,10 +43,19 @@ impl Print {
 
 /// The hashes that metadata lists for a file. Those of unknown algorithms are not kept; a file for which no known one is
 /// listed fits nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
 pub struct Hashes {
     sha256: Option<Digest>,
     sha512: Option<[u8; 64]>,
+}
+
+impl TryFrom<BTreeMap<String, String>> for Hashes {
+    type Error = &'static str;
+
+    fn try_from(listed: BTreeMap<String, String>) -> Result<Self, Self::Error> {
+        Self::from_text(&listed).ok_or("hashes are empty or malformed")
+    }
 }
 
 impl Hashes {

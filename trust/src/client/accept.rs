@@ -1,5 +1,7 @@
 //! The rules by which one more file becomes trusted. Each either changes the set or leaves it exactly as it was.
 
+use std::sync::Arc;
+
 use orangery_wire::UnixTime;
 
 use super::{Trusted, TrustedSet};
@@ -109,7 +111,7 @@ impl TrustedSet {
         let signers = new.verify(&self.root.content.targets)?;
         check_version(&new, Role::Targets, &snapshot.content.targets)?;
         new.check_expiry(now)?;
-        self.targets = Some(Trusted::new(new, signers));
+        self.targets = Some(Arc::new(Trusted::new(new, signers)));
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! From disk to a trusted set. What lies there was verified when it was kept, and is verified again.
 
+use std::sync::Arc;
+
 use super::{Stored, Trusted, TrustedSet};
 use crate::metadata::{Envelope, Role, Root, Snapshot, Targets, Timestamp};
 use crate::refusal::Refusal;
@@ -30,7 +32,7 @@ impl TrustedSet {
         set.targets = stored.targets.as_deref().and_then(|bytes| {
             let targets = Envelope::<Targets>::parse(bytes).ok()?;
             let signers = targets.verify(&set.root.content.targets).ok()?;
-            Some(Trusted::new(targets, signers))
+            Some(Arc::new(Trusted::new(targets, signers)))
         });
         Ok(set)
     }

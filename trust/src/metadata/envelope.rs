@@ -76,11 +76,14 @@ impl<T: Content> Envelope<T> {
     }
 
     fn read(bytes: &[u8], print: Print) -> Result<Self, String> {
-        let envelope = json::parse(bytes).map_err(|err| err.to_string())?;
-        let signed = envelope.get("signed").ok_or("\"signed\" is missing")?;
-        let signatures = signatures(envelope.get("signatures").ok_or("\"signatures\" is missing")?)?;
-        let header = Header::deserialize(signed).map_err(|err| err.to_string())?;
+        let mut envelope = json::parse(bytes).map_err(|err| err.to_string())?;
+        let mut part = |name: &str| envelope.get_mut(name).map(Value::take).ok_or(format!("{name:?} is missing"));
+        let signed = part("signed")?;
+        let signatures = signatures(part("signatures")?)?;
+        let header = Header::deserialize(&signed).map_err(|err| err.to_string())?;
         header.check(T::ROLE)?;
+        let canonical = canonical::to_vec(&signed).map_err(|err| err.to_string())?;
+        // Taken apart, not copied: of hundreds of targets there is little memory for two.
         let raw = T::Raw::deserialize(signed).map_err(|err| err.to_string())?;
         Ok(Self {
             content: T::from_raw(raw)?,
@@ -89,7 +92,7 @@ impl<T: Content> Envelope<T> {
             // It helps the clock and decides nothing else, so an unreadable one is as good as none.
             signed_at: header.signed_at.as_deref().and_then(time::parse),
             print,
-            canonical: canonical::to_vec(signed).map_err(|err| err.to_string())?,
+            canonical,
             signatures,
         })
     }
@@ -157,7 +160,7 @@ impl Header {
 
 /// "The keyid MUST be unique in the signatures array" (TUF 4.2.1). A signature that is no lower-case hexadecimal text is
 /// one that never verifies; it does not spoil the others.
-fn signatures(listed: &Value) -> Result<BTreeMap<String, Vec<u8>>, String> {
+fn signatures(listed: Value) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let listed = Vec::<Signature>::deserialize(listed).map_err(|err| err.to_string())?;
     if listed.len() > limits::SIGNATURES_MAX {
         return Err(format!("it has {} signatures; at most {} are allowed", listed.len(), limits::SIGNATURES_MAX));

@@ -113,7 +113,7 @@ pub struct Metafile {
 struct RawMetafile {
     version: u64,
     length: Option<u64>,
-    hashes: Option<BTreeMap<String, String>>,
+    hashes: Option<Hashes>,
 }
 
 impl Metafile {
@@ -121,9 +121,7 @@ impl Metafile {
         if raw.version == 0 {
             return Err(format!("the version of {file:?} is 0; versions begin with 1"));
         }
-        let hashes = raw.hashes.map(|listed| Hashes::from_text(&listed).ok_or(())).transpose();
-        let hashes = hashes.map_err(|()| format!("the hashes of {file:?} are empty or malformed"))?;
-        Ok(Self { version: raw.version, length: raw.length, hashes })
+        Ok(Self { version: raw.version, length: raw.length, hashes: raw.hashes })
     }
 
     /// Whether a file with this print is the one described, as far as length and hashes say.
@@ -177,12 +175,13 @@ impl Content for Snapshot {
 }
 
 /// A file that the owner vouches for (TARGETS of TUF 4.5).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Target {
     /// Its length in bytes; never fetch more.
     pub length: u64,
     pub(crate) hashes: Hashes,
     /// What else the owner says of it; opaque to TUF.
+    #[serde(default)]
     pub custom: Map<String, Value>,
 }
 
@@ -222,16 +221,8 @@ pub struct Targets {
 
 #[derive(Deserialize)]
 pub struct RawTargets {
-    targets: BTreeMap<String, RawTarget>,
+    targets: BTreeMap<String, Target>,
     delegations: Option<RawDelegations>,
-}
-
-#[derive(Deserialize)]
-struct RawTarget {
-    length: u64,
-    hashes: BTreeMap<String, String>,
-    #[serde(default)]
-    custom: Map<String, Value>,
 }
 
 impl Content for Targets {
@@ -239,13 +230,7 @@ impl Content for Targets {
     type Raw = RawTargets;
 
     fn from_raw(raw: RawTargets) -> Result<Self, String> {
-        let mut targets = BTreeMap::new();
-        for (path, RawTarget { length, hashes, custom }) in raw.targets {
-            let hashes =
-                Hashes::from_text(&hashes).ok_or_else(|| format!("the hashes of {path:?} are empty or malformed"))?;
-            targets.insert(path, Target { length, hashes, custom });
-        }
         let delegations = raw.delegations.map_or(Ok(Vec::new()), RawDelegations::read)?;
-        Ok(Self { targets, delegations })
+        Ok(Self { targets: raw.targets, delegations })
     }
 }
