@@ -71,6 +71,15 @@ fn the_wire_and_trust_crates_do_no_io() {
 }
 
 #[test]
+fn nothing_but_the_client_of_the_conformance_suite_can_do_without_tls() {
+    for below in ["agent/src", "coordinator/src"] {
+        for file in rust_files(below) {
+            assert!(!code(&file).contains("::unprotected("), "{} makes a client without TLS", file.display());
+        }
+    }
+}
+
+#[test]
 fn agent_and_coordinator_never_import_each_other() {
     assert!(!read("agent/Cargo.toml").contains("\norangery.workspace"), "the agent depends on the coordinator");
     assert!(!read("coordinator/Cargo.toml").contains("orangery-agent"), "the coordinator depends on the agent");

@@ -111,10 +111,12 @@ fn agent(targets: u32) -> Outcome {
     fleet.settled_on("attic", "1.0.0");
     let (cpu, after) = (cpu_secs(pid)? - cpu, memory(pid)?);
     println!(
-        "trust: an agent that has verified {targets} targets and runs one of them: RSS {:.2} MB, {:.2} MB before; \
-         {cpu:.2} s of CPU for the whole deployment; goal RSS at most 6 MB",
+        "trust: an agent that has verified {targets} targets and runs one of them: RSS {:.2} MB (anonymous {:.2}), {:.2} MB ({:.2}) \
+         before; {cpu:.2} s of CPU for the whole deployment; goal RSS at most 6 MB",
         mega(after.rss),
-        mega(idle.rss)
+        mega(after.anonymous),
+        mega(idle.rss),
+        mega(idle.anonymous)
     );
     Ok(())
 }
