@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
+mod dying_disk;
 mod origin;
 mod owner;
 mod refreshing;
 
 use std::fs;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dying_disk::DyingDisk;
 use orangery_agent::trusted::{RefreshFailure, Trusted};
 use orangery_trust::repository::{KeyHolders, Online, SigningKey};
 use orangery_trust::{canonical, time};
@@ -162,6 +165,28 @@ async fn a_node_that_cannot_ask_goes_on_with_the_teams_last_word() {
     let failure = word(&world.load(), &world, &release).await.unwrap_err();
     assert_eq!((failure.again, failure.reason.code), (false, RefusalCode::Unverified));
     assert!(failure.reason.text.contains("team/a"), "{}", failure.reason.text);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_at_any_write_of_a_search_keeps_the_old_word_or_the_new() {
+    for calls in 0.. {
+        let (mut world, mut team, release) = world().await;
+        word(&world.load(), &world, &release).await.unwrap();
+        team.publish_own(&mut world);
+        world.refresh().await.unwrap();
+        let disk = Arc::new(DyingDisk::after(calls));
+        let trusted = Trusted::load(disk.clone(), world.directory.path().to_owned(), world.clock.clone());
+        let outcome = word(&trusted, &world, &release).await;
+        assert_eq!(outcome.is_err(), disk.is_dead(), "{outcome:?}");
+        // Nobody can be asked after the power came back, and then somebody can.
+        let after = world.load();
+        assert_eq!(after.still_allows(&release.app(), &release.wanted()), Some(Ok(())), "killed at call {calls}");
+        word(&after, &world, &release).await.unwrap();
+        if !disk.is_dead() {
+            assert!(calls > 3, "{calls}");
+            return;
+        }
+    }
 }
 
 #[tokio::test]
