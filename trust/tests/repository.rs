@@ -56,6 +56,33 @@ fn a_release_is_added_once_and_its_version_means_one_content_for_good() {
 }
 
 #[test]
+fn what_was_taken_back_stays_so_and_the_floor_outlives_the_release_that_set_it() {
+    let repo = Repo::new();
+    let floored = |version: &str, floor: &str| Custom { floor: Some(floor.parse().unwrap()), ..custom(version) };
+    let mut targets = TargetsContent::next(&repo.latest_root, &repo.latest_targets).unwrap();
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        targets.add_release(&custom(version), version.as_bytes()).unwrap();
+    }
+    let too_high = targets.add_release(&floored("1.3.0", "1.3.1"), b"x");
+    assert!(matches!(too_high, Err(BuildError::FloorTooHigh { .. })), "{too_high:?}");
+    assert_eq!(targets.add_release(&floored("1.2.0", "1.1.0"), b"1.2.0"), Ok(true), "the floor is news");
+    assert_eq!(targets.add_release(&floored("1.2.0", "1.1.0"), b"1.2.0"), Ok(false));
+    assert_eq!(targets.add_release(&custom("1.2.0"), b"1.2.0"), Ok(false), "it stays if none is named");
+
+    let app = custom("1.2.0").app;
+    assert!(targets.remove_release(&app, &"1.2.0".parse().unwrap()));
+    let again = targets.add_release(&custom("1.2.0"), b"1.2.0");
+    assert!(matches!(again, Err(BuildError::Revoked { .. })), "{again:?}");
+    let bytes = targets.sign(&repo.latest_root, &[&repo.targets], NOW, NOW + DAY).unwrap();
+    let verified = verify_targets(&repo.latest_root, &bytes, NOW).unwrap();
+    assert!(verified.is_revoked(&app, &"1.2.0".parse().unwrap()));
+    assert!(!verified.is_revoked(&app, &"1.1.0".parse().unwrap()));
+    assert_eq!(verified.floor(&app), Some("1.1.0".parse().unwrap()));
+    let mut next = TargetsContent::next(&repo.latest_root, &bytes).unwrap();
+    assert!(next.add_release(&custom("1.2.0"), b"other").is_err(), "what follows remembers it");
+}
+
+#[test]
 fn targets_are_signed_by_the_targets_key_or_not_at_all() {
     let repo = Repo::new();
     let sign = |keys: &[&orangery_trust::repository::SigningKey], expires| {

@@ -5,7 +5,9 @@
 mod common;
 
 use common::{Client, NOW, Repo, key, sign};
-use orangery_trust::repository::{BuildError, KeyHolders, Online, RootContent, SigningKey, TargetsContent, sign_root};
+use orangery_trust::repository::{
+    BuildError, Draft, KeyHolders, Online, RootContent, SigningKey, TargetsContent, sign_root, verify_root,
+};
 use orangery_trust::{Keep, Refresh, Refusal, Role, Stored, TrustedSet};
 use serde_json::Value;
 
@@ -50,6 +52,35 @@ fn a_new_root_needs_enough_keys_of_the_old_one_and_of_itself() {
         assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
         assert_eq!(client.versions()[0], if accepted { 3 } else { 2 });
     }
+}
+
+#[test]
+fn a_draft_gathers_signatures_in_any_order_until_both_thresholds_are_reached() {
+    let mut repo = Repo::new();
+    let keys = [key(), key(), key()];
+    let public = |keys: &[SigningKey]| KeyHolders { keys: keys.iter().map(SigningKey::public).collect(), threshold: 2 };
+    repo.rotate_with(&[&keys[0], &keys[1]], |root| root.root = public(&keys));
+    let content = RootContent::next(&repo.latest_root, NOW, NOW + common::DAY).unwrap();
+    let names = [(keys[0].public(), "laptop".to_owned()), (key().public(), "nobody".to_owned())].into();
+    let empty = Draft::new(&content, &names).unwrap();
+    assert_eq!((empty.content(), empty.signers().len()), (content.clone(), 0));
+    assert_eq!(empty.names().values().collect::<Vec<_>>(), ["laptop"], "only keys that it lists have names");
+    assert!(empty.check_follows(&repo.latest_root).is_err());
+
+    let (one, stranger) = (empty.sign(&[&keys[2]]).unwrap(), empty.sign(&[&key()]).unwrap());
+    assert_eq!(one.sign(&[&keys[2]]).unwrap().bytes(), one.bytes(), "the same key again changes nothing");
+    assert_eq!((one.signers().len(), stranger.signers().len()), (1, 0));
+    assert!(one.check_follows(&repo.latest_root).is_err());
+    let other = empty.sign(&[&keys[0]]).unwrap();
+    let both = one.merge(&other).unwrap().unwrap();
+    assert_eq!(both.bytes(), other.merge(&one).unwrap().unwrap().bytes());
+    let before = verify_root(&repo.latest_root).unwrap();
+    assert_eq!(both.signers_of(&before), [keys[0].public(), keys[2].public()].into());
+    let verified = both.check_follows(&repo.latest_root).unwrap();
+    assert_eq!((verified.version, verified.content()), (3, content.clone()));
+    let another = Draft::new(&RootContent { expires: NOW + 1, ..content }, &names).unwrap();
+    assert!(both.merge(&another).unwrap().is_none(), "another root's signatures are not taken over");
+    assert!(Draft::read(b"{}").is_err());
 }
 
 #[test]

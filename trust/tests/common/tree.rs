@@ -156,7 +156,7 @@ impl Finder {
     }
 }
 
-fn blank() -> Value {
+pub fn blank() -> Value {
     json!({
         "_type": "targets",
         "spec_version": "1.0.34",
