@@ -5,6 +5,7 @@
 //! the node's clock is used only above it. Durations never come from here: those are monotonic ([`std::time::Instant`]).
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +22,26 @@ const SKEW_SECS: u64 = 10;
 #[derive(Debug)]
 pub struct Clock {
     synchronized: PathBuf,
+    system: System,
     certain: Mutex<Certain>,
+}
+
+/// Where the node's own time is read.
+#[derive(Debug)]
+enum System {
+    /// From the kernel.
+    Kernel,
+    /// From a number, which somebody else sets.
+    Given(Arc<AtomicU64>),
+}
+
+impl System {
+    fn now(&self) -> UnixTime {
+        match self {
+            Self::Kernel => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            Self::Given(reading) => reading.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What this run knows of the time, apart from the node's clock.
@@ -31,11 +51,13 @@ struct Certain {
     floor_at: Instant,
     /// The latest time that was given out.
     told: UnixTime,
+    /// When the trusted metadata expires.
+    valid_until: UnixTime,
 }
 
 impl Certain {
     fn new(floor: UnixTime, now: Instant) -> Self {
-        Self { floor: floor.max(build_time()), floor_at: now, told: 0 }
+        Self { floor: floor.max(build_time()), floor_at: now, told: 0, valid_until: 0 }
     }
 
     /// The earliest that it can be.
@@ -77,22 +99,32 @@ impl Clock {
     }
 
     fn with_marker(floor: UnixTime, synchronized: &Path) -> Arc<Self> {
+        Self::of(floor, synchronized, System::Kernel)
+    }
+
+    /// A clock that takes the time from `reading` (Unix time) instead of the kernel, and calls it synchronised while the file
+    /// `synchronized` exists: for tests and simulations of clocks that are wrong.
+    pub fn given(floor: UnixTime, synchronized: &Path, reading: Arc<AtomicU64>) -> Arc<Self> {
+        Self::of(floor, synchronized, System::Given(reading))
+    }
+
+    fn of(floor: UnixTime, synchronized: &Path, system: System) -> Arc<Self> {
         let certain = Mutex::new(Certain::new(floor, Instant::now()));
-        Arc::new(Self { synchronized: synchronized.to_owned(), certain })
+        Arc::new(Self { synchronized: synchronized.to_owned(), system, certain })
     }
 
     /// Seconds since 1970 by the node's clock, but not before the floor, and not before what this run gave out earlier
     /// unless the clock was synchronised since.
     pub fn now(&self) -> UnixTime {
         let synced = self.synced();
-        self.with(|certain| certain.tell(system_time(), synced, Instant::now()))
+        self.with(|certain| certain.tell(self.system.now(), synced, Instant::now()))
     }
 
     /// How far the node's clock can be believed. Time daemons other than systemd's count as [`ClockState::Unsynced`]
     /// unless systemd-time-wait-sync watches over them.
     pub fn state(&self) -> ClockState {
         let synced = self.synced();
-        self.with(|certain| certain.state(system_time(), synced, Instant::now()))
+        self.with(|certain| certain.state(self.system.now(), synced, Instant::now()))
     }
 
     /// A signature that was just verified was made at `signed_at`: it cannot be earlier now.
@@ -100,12 +132,19 @@ impl Clock {
         self.with(|certain| certain.raise(signed_at, Instant::now()));
     }
 
+    /// The trusted metadata expires at `expires`.
+    pub fn note_valid_until(&self, expires: UnixTime) {
+        self.with(|certain| certain.valid_until = expires);
+    }
+
     /// The floor for the next run. A clock that nobody vouches for adds nothing to it, only the seconds counted by this
-    /// run: were it years ahead, certificates would seem expired for ever.
+    /// run: were it years ahead, certificates would seem expired for ever. Nor does a synchronised one add more than it
+    /// takes for the metadata that is trusted now to be expired in the next run too: time servers can be wrong as well, and
+    /// whatever is signed after that is valid for longer.
     pub fn floor_to_save(&self) -> UnixTime {
         let synced = self.synced();
-        let floor = self.with(|certain| certain.floor(Instant::now()));
-        if synced { floor.max(system_time()) } else { floor }
+        let (floor, valid_until) = self.with(|certain| (certain.floor(Instant::now()), certain.valid_until));
+        if synced { floor.max(self.system.now().min(valid_until)) } else { floor }
     }
 
     fn synced(&self) -> bool {
@@ -130,15 +169,15 @@ pub fn build_time() -> UnixTime {
     env!("ORANGERY_BUILD_TIME").parse().unwrap_or(0)
 }
 
-fn system_time() -> UnixTime {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const DAY: u64 = 86_400;
+
+    fn system_time() -> UnixTime {
+        System::Kernel.now()
+    }
 
     fn certain(floor_after_build: u64) -> (Certain, UnixTime, Instant) {
         let now = Instant::now();
@@ -201,10 +240,22 @@ mod tests {
     fn only_a_synchronised_clock_is_saved() {
         let marker = tempfile::NamedTempFile::new().unwrap();
         let before = system_time();
-        assert!(Clock::with_marker(0, marker.path()).floor_to_save() >= before);
+        let synced = Clock::with_marker(0, marker.path());
+        synced.note_valid_until(u64::MAX);
+        assert!(synced.floor_to_save() >= before);
         let unsynced = Clock::with_marker(0, Path::new("/nonexistent"));
         assert!((build_time()..build_time() + 60).contains(&unsynced.floor_to_save()));
         assert!(unsynced.now() >= before);
+    }
+
+    #[test]
+    fn a_synchronised_clock_that_is_years_ahead_is_saved_only_as_far_as_the_metadata_reaches() {
+        let marker = tempfile::NamedTempFile::new().unwrap();
+        let now = build_time() + DAY;
+        let clock = Clock::given(0, marker.path(), Arc::new(AtomicU64::new(now + 3_650 * DAY)));
+        assert!((build_time()..build_time() + 60).contains(&clock.floor_to_save()), "there is no metadata yet");
+        clock.note_valid_until(now + 45 * DAY);
+        assert_eq!(clock.floor_to_save(), now + 45 * DAY);
     }
 
     #[test]

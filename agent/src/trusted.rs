@@ -251,6 +251,9 @@ impl Trusted {
         if let Some(signed_at) = self.known.as_ref().ok().and_then(|known| known.set.signed_at()) {
             self.clock.note_trusted(signed_at);
         }
+        if let Some(expires) = self.standing().expires {
+            self.clock.note_valid_until(expires);
+        }
     }
 }
 
