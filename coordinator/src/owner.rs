@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use orangery_trust::release::Custom;
 use orangery_trust::repository::{
     self, BuildError, Draft, KeyError, KeyHolders, ROOT_VALID_SECS, RootContent, SigningKey, TARGETS_VALID_SECS,
-    TargetsContent, VerifiedTargets, verify_targets,
+    TargetsContent, VerifiedTargets, verify_targets, vouched_targets,
 };
 use orangery_trust::{PublicKey, Refusal};
 use orangery_wire::{AppName, Digest, UnixTime, Version};
@@ -147,7 +147,7 @@ pub struct NewOwner {
 impl NewOwner {
     /// Makes the owner's keys and signs the first root, which names them and the coordinator's `snapshot` and `timestamp`
     /// keys. The root is valid for [`ROOT_VALID_SECS`]; either of the owner's two root keys can sign the next.
-    pub fn create(snapshot: PublicKey, timestamp: PublicKey, now: UnixTime) -> Result<Self, OwnerError> {
+    pub fn create(snapshot: &PublicKey, timestamp: &PublicKey, now: UnixTime) -> Result<Self, OwnerError> {
         let generate =
             |path: &str| SigningKey::generate().map_err(|source| OwnerError::Key { path: path.into(), source });
         let (root, recovery, targets) = (generate("root.key")?, generate("recovery.key")?, generate("targets.key")?);
@@ -268,14 +268,15 @@ impl Owner {
         &self.root
     }
 
-    /// Takes over the targets that the coordinator has, if ours do not go on from them: somebody else with the same keys has
-    /// signed in the meantime. What was signed here and never published is then to be signed again; it is named.
-    pub fn adopt(&self, targets: &[u8], now: UnixTime) -> Result<Adopted, OwnerError> {
-        let theirs = verify_targets(&self.root, targets, now).map_err(|source| OwnerError::Untrusted {
+    /// Takes over the targets that the coordinator has, expired or not, if ours do not go on from them: somebody else with
+    /// the same keys has signed in the meantime. What was signed here and never published is then to be signed again; it is
+    /// named.
+    pub fn adopt(&self, targets: &[u8]) -> Result<Adopted, OwnerError> {
+        let theirs = vouched_targets(&self.root, targets).map_err(|source| OwnerError::Untrusted {
             path: "the coordinator's targets metadata".into(),
             source: Box::new(source),
         })?;
-        let ours = self.targets()?.and_then(|ours| verify_targets(&self.root, &ours, now).ok());
+        let ours = self.targets()?.and_then(|ours| vouched_targets(&self.root, &ours).ok());
         if ours.as_ref().is_some_and(|ours| goes_on_from(ours, &theirs)) {
             return Ok(Adopted::Nothing);
         }
@@ -325,7 +326,7 @@ impl Owner {
         };
         let before = self.targets()?;
         let is_revoked = |before: &Vec<u8>| {
-            verify_targets(&self.root, before, now).is_ok_and(|targets| targets.is_revoked(app, version))
+            vouched_targets(&self.root, before).is_ok_and(|targets| targets.is_revoked(app, version))
         };
         if let Some(before) = before.as_ref().filter(|before| is_revoked(before)) {
             return Ok(before.clone());
@@ -369,10 +370,8 @@ impl Owner {
 /// Takes over roots that follow the latest one here: somebody else with the owner's keys has changed them.
 pub fn follow_roots(home: &Home, roots: &[Vec<u8>]) -> Result<(), OwnerError> {
     for bytes in roots {
-        let failed = |source| OwnerError::Untrusted {
-            path: "the coordinator's root metadata".into(),
-            source: Box::new(source),
-        };
+        let failed =
+            |source| OwnerError::Untrusted { path: "the coordinator's root metadata".into(), source: Box::new(source) };
         let latest = latest_root(home)?;
         let verified = Draft::read(bytes).and_then(|draft| draft.check_follows(&latest)).map_err(failed)?;
         write_file(&home.root_metadata(verified.version), bytes, 0o644)?;

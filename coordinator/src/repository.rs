@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use orangery_trust::release::{Release, target_path};
 use orangery_trust::repository::{
-    BuildError, KeyError, Online, Published, VerifiedTargets, verify_root, verify_targets,
+    BuildError, KeyError, Online, Published, VerifiedTargets, verify_root, verify_targets, vouched_targets,
 };
 use orangery_trust::{Refusal, Role};
 use orangery_wire::{AppName, ReleaseId, UnixTime, Version};
@@ -252,7 +252,7 @@ impl Repository {
     fn load_targets(&self, now: UnixTime) -> Result<(), RepositoryError> {
         for (_, path) in numbered(&self.files.metadata, "targets")?.into_iter().rev() {
             let Some(bytes) = read(&path)? else { continue };
-            let verified = verify_whenever(&self.lock().root, &bytes, now);
+            let verified = vouched_targets(&self.lock().root, &bytes);
             match verified {
                 Ok(verified) => {
                     self.lock().targets = Some((bytes, verified));
@@ -314,15 +314,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Like [`verify_targets`], but targets that were taken before count whatever the clock says now.
-fn verify_whenever(root: &[u8], targets: &[u8], now: UnixTime) -> Result<VerifiedTargets, Refusal> {
-    match verify_targets(root, targets, now) {
-        Err(Refusal::Expired { expired_at, .. }) => verify_targets(root, targets, expired_at.saturating_sub(1)),
-        Err(Refusal::SignedAhead { signed_at, .. }) => verify_targets(root, targets, signed_at),
-        other => other,
-    }
 }
 
 fn check_manifest(

@@ -256,7 +256,7 @@ fn a_change_goes_on_where_it_was_cut_short() {
     let mut place = Place::plain();
     place.published("1.0.0", &[]);
     // Prepared, and then something else is asked for.
-    let staged = place.pending(&["keys", "rotate", "targets", "--stage"]);
+    let staged = place.done(&["keys", "rotate", "targets", "--stage"]);
     assert!(staged.contains("keys publish"), "{staged}");
     assert!(place.refused(&["keys", "rotate", "root"]).contains("rotate targets"));
     assert_eq!(place.status("home")["staged"]["deed"], "rotate targets");
@@ -267,10 +267,10 @@ fn a_change_goes_on_where_it_was_cut_short() {
     place.done(&["keys", "abort"]);
 
     // Cut before the root was staged: the new key counts for nothing.
-    place.pending(&["keys", "rotate", "targets", "--stage"]);
+    place.done(&["keys", "rotate", "targets", "--stage"]);
     fs::remove_file(place.owner("staged/root.json")).unwrap();
     let left = fs::read(place.owner("staged/targets.key")).unwrap();
-    place.pending(&["keys", "rotate", "targets", "--stage"]);
+    place.done(&["keys", "rotate", "targets", "--stage"]);
     assert_ne!(fs::read(place.owner("staged/targets.key")).unwrap(), left);
 
     // Cut after it was sent, before anything was moved here: as if the answer had been lost.

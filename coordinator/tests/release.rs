@@ -324,8 +324,8 @@ fn two_machines_with_the_owners_keys_do_not_collide() {
     // The other machine hears of it by the coordinator, and signs on top.
     let second = Owner::open(&other, &Passphrases::none()).unwrap();
     let published = bundle.targets().unwrap();
-    assert_eq!(second.adopt(published, now).unwrap(), Adopted::Theirs { lost: vec![] });
-    assert_eq!(second.adopt(published, now).unwrap(), Adopted::Nothing, "once is enough");
+    assert_eq!(second.adopt(published).unwrap(), Adopted::Theirs { lost: vec![] });
+    assert_eq!(second.adopt(published).unwrap(), Adopted::Nothing, "once is enough");
     workshop.version.set("1.1.0");
     let mut next = workshop.build_as("next.orangery", &[("linux/arm64", "tree")]).unwrap();
     assert_eq!(second.sign(&mut next, None, now).unwrap().targets_version, 2);
@@ -336,7 +336,7 @@ fn two_machines_with_the_owners_keys_do_not_collide() {
         owner.sign(&mut workshop.build().unwrap(), None, now).unwrap();
     }
     let lost = vec!["app@1.2.0".to_owned(), "app@1.3.0".to_owned()];
-    assert_eq!(owner.adopt(next.targets().unwrap(), now).unwrap(), Adopted::Theirs { lost });
+    assert_eq!(owner.adopt(next.targets().unwrap()).unwrap(), Adopted::Theirs { lost });
     let mut unpublished = Bundle::open(&workshop.path("app.orangery")).unwrap();
     owner.sign(&mut unpublished, None, now).unwrap();
     let verified = verify_targets(owner.root(), unpublished.targets().unwrap(), now).unwrap();
@@ -352,7 +352,7 @@ fn targets_that_the_owner_did_not_sign_are_never_taken_over() {
     let mut foreign = workshop.build().unwrap();
     Owner::open(&owner_home(elsewhere.path()), &Passphrases::none()).unwrap().sign(&mut foreign, None, now).unwrap();
     let owner = Owner::open(&home, &Passphrases::none()).unwrap();
-    let text = chain(&owner.adopt(foreign.targets().unwrap(), now).unwrap_err());
+    let text = chain(&owner.adopt(foreign.targets().unwrap()).unwrap_err());
     assert!(text.contains("signed by 0 of the keys"), "{text}");
     assert!(!home.targets().exists());
 }

@@ -18,7 +18,7 @@ pub use change::{Draft, KeyNames};
 pub use online::{ONLINE_VALID_SECS, Online, Published, RENEW_AFTER_SECS};
 pub use root::{KeyHolders, ROOT_VALID_SECS, RootContent, VerifiedRoot, sign_root, verify_root};
 pub use signing_key::{KeyError, SigningKey, read_public_key};
-pub use targets::{TARGETS_VALID_SECS, TargetsContent, VerifiedTargets, verify_targets};
+pub use targets::{TARGETS_VALID_SECS, TargetsContent, VerifiedTargets, verify_targets, vouched_targets};
 
 use orangery_wire::{AppName, Version};
 

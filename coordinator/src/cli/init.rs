@@ -192,7 +192,7 @@ fn fill(home: &Home, host: &str, settings: &str, url: &str, seal: &Seal, now: Un
         fs::DirBuilder::new().mode(0o700).create(&directory)?;
     }
     let (snapshot, timestamp) = (SigningKey::generate()?, SigningKey::generate()?);
-    let owner = NewOwner::create(snapshot.public(), timestamp.public(), now)?;
+    let owner = NewOwner::create(&snapshot.public(), &timestamp.public(), now)?;
     owner.save(home, seal)?;
     write_file(&metadata.join("1.root.json"), owner.first_root(), 0o644)?;
     write_secret(&home.coordinator_file("snapshot.key"), &snapshot.to_pem())?;

@@ -127,7 +127,7 @@ pub async fn sign_bundle(
     };
     match newest {
         Ok(Some(targets)) => {
-            if let Adopted::Theirs { lost } = owner.adopt(&targets, now)? {
+            if let Adopted::Theirs { lost } = owner.adopt(&targets)? {
                 output::note("the owner has signed on another machine since: signing on top of that");
                 for release in lost {
                     output::note(format!("{release} was signed here and never published: sign its file again"));
@@ -151,7 +151,7 @@ async fn revoke(home: &Home, release: &ReleaseName, passphrases: &Passphrases) -
     let (client, now) = (Client::open(home)?, output::now());
     keys::follow_roots(home, &client).await?;
     let owner = Owner::open(home, passphrases)?;
-    keys::adopt(&owner, &client, now).await?;
+    keys::adopt(&owner, &client).await?;
     let targets = owner.revoke(&release.app, &release.version, now)?;
     let taken = client.set_trust(None, Some(&targets)).await.context("the coordinator does not take the revocation")?;
     output::line(format!(

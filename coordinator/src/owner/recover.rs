@@ -1,6 +1,6 @@
 //! A new owner's directory after the old one was lost, from the recovery key and the public metadata.
 
-use orangery_trust::repository::{BuildError, VerifiedTargets, verify_root};
+use orangery_trust::repository::{BuildError, verify_root, vouched_targets};
 use orangery_trust::{Role, Stored, TrustedSet};
 use orangery_wire::UnixTime;
 
@@ -41,7 +41,7 @@ pub fn begin_recovery(
             return Err(impossible(format!("{path} is not a root key of this fleet's root {}", root.version)));
         }
     }
-    if lost.targets.as_ref().is_some_and(|targets| !VerifiedTargets::is_vouched(latest, targets)) {
+    if lost.targets.as_ref().is_some_and(|targets| vouched_targets(latest, targets).is_err()) {
         return Err(impossible("the targets among the metadata are not signed by this fleet's owner".to_owned()));
     }
     durable::create_directories(&home.owner()).map_err(|source| OwnerError::Write { path: home.owner(), source })?;

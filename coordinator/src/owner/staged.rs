@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use orangery_trust::repository::{
     BuildError, Draft, KeyNames, ROOT_VALID_SECS, RootContent, SigningKey, TARGETS_VALID_SECS, TargetsContent,
-    VerifiedTargets, verify_root,
+    verify_root, vouched_targets,
 };
 use orangery_trust::{PublicKey, Refusal, Role};
 use orangery_wire::UnixTime;
@@ -296,7 +296,7 @@ impl Staged {
         let ours = read_if_there(&self.home.targets())?;
         let Some(basis) = newest.or(ours.as_deref()) else { return Ok(None) };
         let path = self.home.staged().join("targets.json");
-        if VerifiedTargets::is_vouched(root, basis) {
+        if vouched_targets(root, basis).is_ok() {
             return Ok(None);
         }
         let content = TargetsContent::next(&self.before, basis)?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use orangery_trust::repository::{Draft, KeyNames, RootContent, VerifiedRoot, verify_root, verify_targets};
+use orangery_trust::repository::{Draft, KeyNames, RootContent, VerifiedRoot, verify_root, vouched_targets};
 use orangery_trust::{PublicKey, Role};
 use orangery_wire::UnixTime;
 use serde::Serialize;
@@ -89,17 +89,8 @@ impl KeysStatus {
         let root: VerifiedRoot = verify_root(&bytes)?;
         let files = key_files(home);
         let staged = Staged::load(home)?.map(|staged| staged_status(&staged, &files)).transpose()?;
-        let targets = read_if_there(&home.targets())?;
-        // Expired ones are shown too: at the time before everything.
-        let targets = targets.and_then(|targets| match verify_targets(&bytes, &targets, UnixTime::MAX - 1) {
-            Ok(verified) => Some(Term { version: verified.version, expires_at: verified.expires }),
-            Err(orangery_trust::Refusal::Expired { expired_at, .. }) => {
-                verify_targets(&bytes, &targets, expired_at.saturating_sub(1))
-                    .ok()
-                    .map(|verified| Term { version: verified.version, expires_at: verified.expires })
-            }
-            Err(_) => None,
-        });
+        let targets = read_if_there(&home.targets())?.and_then(|targets| vouched_targets(&bytes, &targets).ok());
+        let targets = targets.map(|targets| Term { version: targets.version, expires_at: targets.expires });
         Ok(Self {
             root: Term { version: root.version, expires_at: root.expires },
             targets,

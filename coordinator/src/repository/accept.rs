@@ -1,13 +1,13 @@
 //! What the owner changes besides adding a release: a new root, releases taken back, everything signed anew.
 
 use orangery_trust::release::target_path;
-use orangery_trust::repository::{Draft, VerifiedRoot, verify_targets};
+use orangery_trust::repository::{Draft, VerifiedRoot, VerifiedTargets, verify_targets, vouched_targets};
 use orangery_trust::{PublicKey, Refusal, Role};
 use orangery_wire::rest::TrustView;
 use orangery_wire::{AppName, UnixTime, Version};
 
 use super::online_keys::OnlineKeys;
-use super::{Repository, RepositoryError, State, verify_whenever, write};
+use super::{Repository, RepositoryError, State, write};
 
 /// What the owner's newest targets say of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Repository {
         root: &[u8],
         given: Option<&[u8]>,
         now: UnixTime,
-    ) -> Result<Option<(Vec<u8>, super::VerifiedTargets)>, RepositoryError> {
+    ) -> Result<Option<(Vec<u8>, VerifiedTargets)>, RepositoryError> {
         if let Some(given) = given {
             let verified = verify_targets(root, given, now)?;
             if let Some((_, before)) = &state.targets {
@@ -106,7 +106,7 @@ impl Repository {
             return Ok(Some((given.to_vec(), verified)));
         }
         let Some((bytes, _)) = &state.targets else { return Ok(None) };
-        match verify_whenever(root, bytes, now) {
+        match vouched_targets(root, bytes) {
             Ok(verified) => Ok(Some((bytes.clone(), verified))),
             Err(Refusal::Unsigned { .. }) => Err(RepositoryError::TargetsNeeded),
             Err(refusal) => Err(refusal.into()),
@@ -114,7 +114,7 @@ impl Repository {
     }
 
     /// Targets without a manifest beside them add no release: each that they name must be here.
-    fn check_manifests(&self, targets: &super::VerifiedTargets) -> Result<(), RepositoryError> {
+    fn check_manifests(&self, targets: &VerifiedTargets) -> Result<(), RepositoryError> {
         for release in targets.releases() {
             if !self.files.targets.join(&release.file).exists() {
                 let path = target_path(&release.app, &release.version);

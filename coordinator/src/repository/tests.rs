@@ -259,7 +259,8 @@ fn a_root_that_nodes_would_refuse_or_that_names_strange_online_keys_is_refused_a
         content
     };
     let sign = |content: &RootContent, key: &SigningKey| {
-        let draft = orangery_trust::repository::Draft::new(content, &Default::default()).unwrap();
+        let draft =
+            orangery_trust::repository::Draft::new(content, &orangery_trust::repository::KeyNames::new()).unwrap();
         draft.sign(&[key]).unwrap().bytes().to_vec()
     };
     let refused = |root: &[u8]| repository.accept(Some(root), None, NOW).unwrap_err();

@@ -66,11 +66,6 @@ impl VerifiedTargets {
         release::floor_of(&self.targets, app)
     }
 
-    /// Whether these targets are signed by enough of the keys that `root` names. Expired ones may be.
-    pub fn is_vouched(root: &[u8], targets: &[u8]) -> bool {
-        verify_root(root).is_ok_and(|root| vouched(&root, targets).is_ok())
-    }
-
     /// Checks that these targets may take the place of `before`: a higher version, or the very same bytes again.
     ///
     /// # Errors
@@ -101,6 +96,14 @@ pub fn verify_targets(root: &[u8], targets: &[u8], now: UnixTime) -> Result<Veri
     check_clock(Role::Root, root.signed_at, now)?;
     check_clock(Role::Targets, verified.signed_at, now)?;
     Ok(verified)
+}
+
+/// Like [`verify_targets`], at whatever time: expired targets, too, are what the next must follow.
+///
+/// # Errors
+/// [`Refusal`]
+pub fn vouched_targets(root: &[u8], targets: &[u8]) -> Result<VerifiedTargets, Refusal> {
+    vouched(&verify_root(root)?, targets)
 }
 
 fn vouched(root: &VerifiedRoot, targets: &[u8]) -> Result<VerifiedTargets, Refusal> {

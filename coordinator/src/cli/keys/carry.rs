@@ -8,7 +8,7 @@ use orangery_wire::UnixTime;
 
 use super::show;
 use crate::cli::Outcome;
-use crate::client::{Client, ClientError, MetadataError};
+use crate::client::Client;
 use crate::home::Home;
 use crate::output;
 use crate::owner::{self, KeyFile, Owner, OwnerLock, Passphrases, Staged};
@@ -45,7 +45,10 @@ pub async fn carry(
     passphrases: &Passphrases,
 ) -> anyhow::Result<Outcome> {
     staged.sign(others, passphrases)?;
-    if only_stage || staged.missing()?.is_some() {
+    if only_stage {
+        return say_standing(&staged).map(|_| Outcome::Done);
+    }
+    if staged.missing()?.is_some() {
         return say_standing(&staged);
     }
     let Some(client) = client else {
@@ -146,20 +149,16 @@ pub async fn renew_targets(home: &Home, passphrases: &Passphrases, now: UnixTime
     let client = Client::open(home)?;
     follow_roots(home, &client).await?;
     let owner = Owner::open(home, passphrases)?;
-    adopt(&owner, &client, now).await?;
+    adopt(&owner, &client).await?;
     let Some(targets) = owner.renew(now)? else { return Ok(()) };
     client.set_trust(None, Some(&targets)).await.context("the coordinator does not take the targets")?;
     Ok(())
 }
 
 /// Goes on from the coordinator's newest targets. Expired ones too: they are what the next must follow.
-pub async fn adopt(owner: &Owner, client: &Client, now: UnixTime) -> anyhow::Result<()> {
-    match client.newest_targets(owner.root(), now).await {
-        Ok(Some(targets)) => owner.adopt(&targets, now).map(drop)?,
-        Ok(None) => {}
-        Err(MetadataError::Refused(_)) => {}
-        Err(MetadataError::Client(error @ ClientError::Unreachable { .. })) => return Err(error.into()),
-        Err(error) => return Err(error.into()),
+pub async fn adopt(owner: &Owner, client: &Client) -> anyhow::Result<()> {
+    if let Some(targets) = client.unverified_targets().await? {
+        owner.adopt(&targets)?;
     }
     Ok(())
 }
