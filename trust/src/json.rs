@@ -1,27 +1,38 @@
 //! JSON that means one thing: a name may stand once in an object, numbers are integers. Another reader of the same bytes
 //! cannot see something else than we do.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Reads `bytes`. Nesting is bounded by the parser (128 levels).
+use crate::limits::JSON_VALUES_MAX;
+
+/// Reads `bytes`. Nesting is bounded by the parser (128 levels), and so is how much memory a few bytes can ask for, by
+/// [`JSON_VALUES_MAX`].
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0)
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict(&Cell::new(JSON_VALUES_MAX)).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
-struct Strict(Value);
+/// Knows how many values may still come.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Cell<u32>);
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Self)
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.get().checked_sub(1);
+        self.0.set(left.ok_or_else(|| D::Error::custom(format_args!("it has more than {JSON_VALUES_MAX} values")))?);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,7 +65,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -62,11 +73,11 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some((name, Strict(member))) = members.next_entry::<String, Strict>()? {
+        while let Some(name) = members.next_key::<String>()? {
             if map.contains_key(&name) {
                 return Err(A::Error::custom(format_args!("the name {name:?} stands twice in one object")));
             }
-            map.insert(name, member);
+            map.insert(name, members.next_value_seed(self)?);
         }
         Ok(Value::Object(map))
     }
@@ -99,5 +110,14 @@ mod tests {
         }
         assert!(parse(b"\"\xff\"").is_err(), "not UTF-8");
         assert!(parse("[".repeat(100_000).as_bytes()).is_err(), "too deep");
+    }
+
+    #[test]
+    fn a_few_bytes_cannot_ask_for_much_memory() {
+        let zeros = |count: u32| format!("[0{}]", ",0".repeat(usize::try_from(count).unwrap() - 1));
+        // The list itself is a value, too.
+        assert!(parse(zeros(JSON_VALUES_MAX - 1).as_bytes()).is_ok());
+        let refusal = parse(zeros(JSON_VALUES_MAX).as_bytes()).unwrap_err();
+        assert!(refusal.to_string().contains("more than 262144 values"), "{refusal}");
     }
 }

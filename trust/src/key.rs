@@ -3,6 +3,7 @@
 mod spki;
 
 use std::fmt;
+use std::sync::Arc;
 
 use orangery_wire::Digest;
 use ring::signature::{
@@ -23,8 +24,8 @@ pub enum PublicKey {
     /// ECDSA on P-256 with SHA-256: the point, uncompressed (SEC 1 section 2.3.3). Signatures are in ASN.1.
     EcdsaP256([u8; 65]),
     /// RSA-PSS with SHA-256 and a salt of 32 bytes: the `RSAPublicKey` in DER (RFC 8017 appendix A.1.1). A modulus of 2048
-    /// to 8192 bits can verify; any other verifies nothing.
-    RsaPss(Vec<u8>),
+    /// to 8192 bits can verify; any other verifies nothing. Shared, for it is long and many roles may name it.
+    RsaPss(Arc<[u8]>),
 }
 
 impl PublicKey {
@@ -69,7 +70,7 @@ impl PublicKey {
             ("ed25519", "ed25519") => hex::decode_array(public).map(Self::Ed25519),
             // The second name of the kind is that of repositories from before version 1.0.18.
             ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256") => spki::p256(public).map(Self::EcdsaP256),
-            ("rsa", "rsassa-pss-sha256") => spki::rsa(public).map(Self::RsaPss),
+            ("rsa", "rsassa-pss-sha256") => spki::rsa(public).map(|key| Self::RsaPss(key.into())),
             _ => None,
         }
     }

@@ -12,7 +12,9 @@ pub const TARGETS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const ROOTS_PER_REFRESH_MAX: u32 = 1_024;
 /// Most signatures on one file.
 pub const SIGNATURES_MAX: usize = 64;
-/// Most keys in one file, those of unknown kinds included.
+/// Most values in one file: numbers, texts, lists, objects. Ten thousand releases have less than half of them.
+pub const JSON_VALUES_MAX: u32 = 262_144;
+/// Most keys in one file or of one role, those of unknown kinds included.
 pub const KEYS_MAX: usize = 1_024;
 /// Largest public key in PEM, in bytes. RSA keys of 8192 bits need less than half of it.
 pub const KEY_PEM_BYTES_MAX: usize = 4_096;

@@ -60,6 +60,9 @@ impl RawRoleKeys {
         if self.threshold == 0 {
             return Err("a role has the threshold 0; at least 1 is needed".to_owned());
         }
+        if self.keyids.len() > limits::KEYS_MAX {
+            return Err(format!("a role lists {} keys; at most {} are allowed", self.keyids.len(), limits::KEYS_MAX));
+        }
         // The map lists each id once, however often the role does.
         let own = self.keyids.iter().filter_map(|id| keys.get(id).map(|key| (id.clone(), key.clone()))).collect();
         Ok(RoleKeys { keys: own, ids: self.keyids, threshold: self.threshold })
