@@ -12,7 +12,7 @@ use super::claim;
 use crate::fetch::{FetchError, Run};
 use crate::unpack::Directory;
 
-/// Most names that are looked at in one directory when releases are listed.
+/// Most names that are looked at when releases are listed.
 const NAMES_MAX: usize = 4_096;
 
 /// An exported repository, held by descriptor. No link in it is followed.
@@ -66,10 +66,10 @@ impl Exported {
 
     pub(super) fn claims(&self) -> Vec<(AppName, Version)> {
         let targets = self.path.join("targets");
-        let mut claims = Vec::new();
-        for app in names(&targets) {
-            for version in names(&targets.join(&app)) {
-                for file in names(&targets.join(&app).join(&version)) {
+        let (mut claims, mut left) = (Vec::new(), NAMES_MAX);
+        for app in names(&targets, &mut left) {
+            for version in names(&targets.join(&app), &mut left) {
+                for file in names(&targets.join(&app).join(&version), &mut left) {
                     claims.extend(claim(&format!("targets/{app}/{version}/{file}")));
                 }
             }
@@ -86,9 +86,11 @@ fn open(directory: &Directory, path: &str) -> io::Result<File> {
     }
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().take(NAMES_MAX);
+/// At most `left` names, which become fewer by those.
+fn names(directory: &Path, left: &mut usize) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().take(*left);
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    *left -= names.len();
     names.sort();
     names
 }
