@@ -90,12 +90,32 @@ impl Drop for Origin {
 
 impl Origin {
     pub async fn start(authority: &Authority) -> Self {
+        Self::start_with(authority.server()).await
+    }
+
+    /// One that lets in whoever comes: a static web server.
+    pub async fn public(authority: &Authority) -> Self {
+        Self::start_with(authority.public_server()).await
+    }
+
+    async fn start_with(tls: Arc<rustls::ServerConfig>) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State::default()));
-        let acceptor = TlsAcceptor::from(authority.server());
-        let serving = tokio::spawn(accept(listener, acceptor, Arc::clone(&state)));
+        let serving = tokio::spawn(accept(listener, TlsAcceptor::from(tls), Arc::clone(&state)));
         Self { url, state, serving }
+    }
+
+    /// Has what `other` has, and plays the tricks that it would play.
+    pub fn mirror(&self, other: &Self) {
+        let (files, tricks) = (other.files(), other.lock().tricks.clone());
+        let mut state = self.lock();
+        (state.files, state.tricks) = (files, tricks);
+    }
+
+    /// All that it serves, by path.
+    pub fn files(&self) -> BTreeMap<String, Bytes> {
+        self.lock().files.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -55,6 +55,24 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// A server on 127.0.0.1 that asks nobody for a certificate.
+    pub fn public_server(&self) -> Arc<ServerConfig> {
+        let (chain, key) = self.issue("site", &["127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth);
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// Its certificate, in PEM.
+    pub fn pem(&self) -> String {
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    }
+
     /// A node's settings: it trusts this authority alone.
     pub fn node(&self, name: &str) -> Arc<ClientConfig> {
         let (chain, key) = self.issue(name, &[], ExtendedKeyUsagePurpose::ClientAuth);
