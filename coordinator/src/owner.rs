@@ -1,7 +1,9 @@
 //! The owner's side of trust: the keys that sign what may run, and what they have signed. The files lie on the owner's
 //! machine alone; the coordinator gets signed bytes.
 
+mod change;
 mod key_file;
+mod new;
 mod passphrase;
 mod recover;
 mod staged;
@@ -11,22 +13,24 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use orangery_trust::Refusal;
 use orangery_trust::release::Custom;
 use orangery_trust::repository::{
-    self, BuildError, Draft, KeyError, KeyHolders, ROOT_VALID_SECS, RootContent, SigningKey, TARGETS_VALID_SECS,
-    TargetsContent, VerifiedTargets, verify_targets, vouched_targets,
+    self, BuildError, Draft, KeyError, SigningKey, TARGETS_VALID_SECS, TargetsContent, VerifiedTargets, verify_targets,
+    vouched_targets,
 };
-use orangery_trust::{PublicKey, Refusal};
 use orangery_wire::{AppName, Digest, UnixTime, Version};
 
 use crate::home::Home;
 use crate::release::bundle::{Bundle, BundleError};
 use crate::{durable, sha256};
 
+pub use change::Change;
 pub use key_file::{Cost, KeyFile, Seal};
+pub use new::NewOwner;
 pub use passphrase::{Passphrase, PassphraseError, Passphrases, VARIABLE};
 pub use recover::{Lost, begin_recovery};
-pub use staged::{Change, Missing, Staged, StagedError};
+pub use staged::{Missing, Staged, StagedError};
 pub use status::{Holder, KeysStatus, RoleStatus, StagedStatus, Term, draft_roles};
 
 /// Targets that go on for less than this are signed anew even when nothing is added to them: 90 days, in seconds.
@@ -134,62 +138,6 @@ pub enum OwnerError {
 
 fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
-}
-
-/// Keys and root metadata of a new fleet, before anything is on disk.
-pub struct NewOwner {
-    root: SigningKey,
-    recovery: SigningKey,
-    targets: SigningKey,
-    first_root: Vec<u8>,
-}
-
-impl NewOwner {
-    /// Makes the owner's keys and signs the first root, which names them and the coordinator's `snapshot` and `timestamp`
-    /// keys. The root is valid for [`ROOT_VALID_SECS`]; either of the owner's two root keys can sign the next.
-    pub fn create(snapshot: &PublicKey, timestamp: &PublicKey, now: UnixTime) -> Result<Self, OwnerError> {
-        let generate =
-            |path: &str| SigningKey::generate().map_err(|source| OwnerError::Key { path: path.into(), source });
-        let (root, recovery, targets) = (generate("root.key")?, generate("recovery.key")?, generate("targets.key")?);
-        let content = RootContent {
-            version: 1,
-            signed_at: now,
-            expires: now.saturating_add(ROOT_VALID_SECS),
-            root: KeyHolders::any_of([root.public(), recovery.public()]),
-            targets: KeyHolders::any_of([targets.public()]),
-            snapshot: KeyHolders::any_of([snapshot.clone()]),
-            timestamp: KeyHolders::any_of([timestamp.clone()]),
-        };
-        let failed = |source| OwnerError::Root(Box::new(source));
-        let names = [
-            (root.public(), "root"),
-            (recovery.public(), "recovery"),
-            (targets.public(), "targets"),
-            (snapshot.clone(), "snapshot"),
-            (timestamp.clone(), "timestamp"),
-        ];
-        let names = names.into_iter().map(|(key, name)| (key, name.to_owned())).collect();
-        let draft = Draft::new(&content, &names).and_then(|draft| draft.sign(&[&root])).map_err(failed)?;
-        let first_root = draft.bytes().to_vec();
-        repository::verify_root(&first_root).map_err(|refusal| failed(refusal.into()))?;
-        Ok(Self { root, recovery, targets, first_root })
-    }
-
-    /// `1.root.json`, as every node will pin it.
-    pub fn first_root(&self) -> &[u8] {
-        &self.first_root
-    }
-
-    /// Writes everything into the owner's directory of `home`, which exists and is empty. Keys are readable by their
-    /// owner alone from the first moment.
-    pub fn save(&self, home: &Home, seal: &Seal) -> Result<(), OwnerError> {
-        for (path, key) in
-            [(home.root_key(), &self.root), (home.recovery_key(), &self.recovery), (home.targets_key(), &self.targets)]
-        {
-            KeyFile::write(&path, key, seal)?;
-        }
-        write_file(&home.first_root(), &self.first_root, 0o644)
-    }
 }
 
 /// Others that sign in the owner's directory wait until this is dropped.

@@ -240,10 +240,15 @@ fn change_passphrase(
     let paths = entries.flatten().map(|entry| entry.path());
     let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|x| x == "key")).collect();
     paths.sort();
-    // All are opened before the first is written: a wrong passphrase changes nothing.
-    let opened = paths.iter().map(|path| KeyFile::read(path)?.open(passphrases));
-    let opened = opened.collect::<Result<Vec<_>, _>>()?;
-    let seal = seal.choose(&Passphrases::find(new_file))?;
+    let new = Passphrases::find(new_file);
+    let seal = seal.choose(&new)?;
+    // All are opened before the first is written: a wrong passphrase changes nothing. Those that a kill let through last time
+    // have the new one already.
+    let open = |path: &PathBuf| {
+        let file = KeyFile::read(path)?;
+        file.open(passphrases).or_else(|error| file.open(&new).map_err(|_| error))
+    };
+    let opened = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     for (path, key) in paths.iter().zip(&opened) {
         KeyFile::write(path, key, &seal)?;
         output::line(format!("{} is kept {}", path.display(), show::kept(seal != Seal::None)))?;

@@ -108,7 +108,7 @@ impl Passphrases {
     pub fn choose(&self) -> Result<Passphrase, PassphraseError> {
         let chosen = match &self.source {
             Source::Terminal => {
-                let chosen = ask("Passphrase for the owner's keys: ")?;
+                let chosen = ask("New passphrase for the owner's keys: ")?;
                 if ask("The same again: ")? != chosen {
                     return Err(PassphraseError::Differ);
                 }

@@ -4,7 +4,8 @@ use orangery_trust::repository::{BuildError, verify_root, vouched_targets};
 use orangery_trust::{Role, Stored, TrustedSet};
 use orangery_wire::UnixTime;
 
-use super::staged::{Change, StagedError};
+use super::change::Change;
+use super::staged::StagedError;
 use super::{KeyFile, OwnerError, write_file};
 use crate::durable;
 use crate::home::Home;

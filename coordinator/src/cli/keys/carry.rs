@@ -8,7 +8,7 @@ use orangery_wire::UnixTime;
 
 use super::show;
 use crate::cli::Outcome;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::home::Home;
 use crate::output;
 use crate::owner::{self, KeyFile, Owner, OwnerLock, Passphrases, Staged};
@@ -118,6 +118,9 @@ async fn send(
     staged.mark_sent()?;
     let targets = targets.filter(|_| newest.is_some());
     let taken = client.set_trust(Some(staged.draft().bytes()), targets.as_deref()).await;
+    if let Err(ClientError::Refused { status: 422, .. }) = &taken {
+        staged.mark_refused()?;
+    }
     let taken = taken.context("the coordinator does not take the new root")?;
     let deed = staged.deed().to_owned();
     staged.complete()?;
