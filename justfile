@@ -28,6 +28,14 @@ conformance CHECKOUT:
     cargo build -p orangery-tests --bin tuf-client
     cd {{CHECKOUT}} && .venv/bin/python -m pytest -q tuf_conformance --entrypoint {{justfile_directory()}}/target/debug/tuf-client
 
+# fuzz one target (root, timestamp, snapshot, targets, manifest, bundle, tree); needs nightly and cargo-fuzz
+fuzz TARGET *OPTIONS:
+    cd tests && cargo +nightly fuzz run --fuzz-dir fuzz {{TARGET}} -- {{OPTIONS}}
+
+# the corpus that the fuzz targets begin with, written anew
+fuzz-corpus:
+    cargo test -p orangery-agent --test fuzz_corpus -- --ignored the_corpus_is_written
+
 # the agent as boards get it, with relative relocations packed
 dist:
     RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs" cargo build --profile dist -p orangery-agent -p orangery-greeter

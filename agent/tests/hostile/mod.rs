@@ -18,6 +18,7 @@ use orangery_wire::messages::RefusalCode;
 use serde_json::{Value, json};
 
 use crate::origin::sha256;
+#[allow(unused_imports, reason = "only one of the programs looks around")]
 pub use surroundings::surroundings;
 
 /// One hostile release.
@@ -163,6 +164,12 @@ impl Cases {
 /// The version of the row `n`.
 pub fn version(n: usize) -> String {
     format!("2.0.{n}")
+}
+
+/// One that is as it should be: its manifest and its pack.
+pub fn good() -> (Vec<u8>, Vec<u8>) {
+    let (manifest, pack, _) = Draft::new().with(link("l", "app")).build(&version(0));
+    (manifest, pack)
 }
 
 /// All of them. `outside` is a directory that no release has any business in.
