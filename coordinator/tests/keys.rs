@@ -456,6 +456,9 @@ fn a_revoked_release_and_one_below_the_floor_are_neither_trusted_nor_deployed() 
     place.node_takes("1.1.0").unwrap();
     let said = place.refused(&["deploy", "app@1.2.0", "--to", "all", "--yes"]);
     assert!(said.contains("[release_revoked]"), "{said}");
+    let list = place.done(&["release", "list"]);
+    assert!(list.contains("1.2.0 revoked") && list.contains("1.0.0 below the floor"), "{list}");
+    assert!(place.done(&["release", "show", "app@1.1.0"]).contains("yes"));
     let said = place.publish("home", "1.2.0", &[]);
     assert!(said.code == 1 && said.err.contains("revoked"), "{}", said.err);
     assert!(place.refused(&["release", "revoke", "app@7.7.7"]).contains("release list"));

@@ -147,6 +147,9 @@ pub struct ReleaseView {
     pub notes: Option<String>,
     /// When it was published.
     pub published_at: UnixTime,
+    /// Why no node would install it any more: `release_revoked` or `below_floor`; `None` if it can be deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
 }
 
 /// `POST /v1/trust`: what the owner signed anew. The same request again changes nothing.

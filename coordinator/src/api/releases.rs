@@ -11,11 +11,12 @@ use orangery_wire::manifest::Pack;
 use orangery_wire::rest::{ErrorBody, PublishRequest, ReleaseView};
 use orangery_wire::{AppName, Digest, Manifest, Version};
 
-use super::Shared;
 use super::body::{Body, PUBLICATION_BYTES_MAX};
 use super::error::ApiError;
+use super::{Parts, Shared};
 use crate::artifacts::ArtifactError;
 use crate::engine::{Refused, choose_release};
+use crate::repository::Standing;
 use crate::store::{ReleaseRow, View};
 
 /// All releases: by app, the newest version first.
@@ -23,7 +24,8 @@ use crate::store::{ReleaseRow, View};
     responses((status = 200, body = Vec<ReleaseView>), (status = "default", body = ErrorBody)))]
 pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<ReleaseView>>, ApiError> {
     let releases = shared.read(|_, view| view.releases()).await?;
-    Ok(Json(releases.into_iter().map(|release| release.view).collect()))
+    let releases = releases.into_iter().map(|release| release.view).collect();
+    Ok(Json(shared.blocking(move |parts| Ok::<_, ApiError>(judged(parts, releases))).await?))
 }
 
 /// One release.
@@ -36,7 +38,22 @@ pub(super) async fn show(
 ) -> Result<Json<ReleaseView>, ApiError> {
     let (app, version): (AppName, Version) = (named(&app)?, named(&version)?);
     let releases = shared.read(|_, view: View<'_>| view.releases()).await?;
-    Ok(Json(choose_release(&app, &version, &releases)?.view.clone()))
+    let release = choose_release(&app, &version, &releases)?.view.clone();
+    let judged = shared.blocking(move |parts| Ok::<_, ApiError>(judged(parts, vec![release]))).await?;
+    judged.into_iter().next().map(Json).ok_or_else(|| ApiError::not_found(format_args!("release {app} {version}")))
+}
+
+/// The releases with what the owner's newest targets say of them.
+fn judged(parts: &Parts, mut releases: Vec<ReleaseView>) -> Vec<ReleaseView> {
+    let standings = parts.repository.standings(releases.iter().map(|release| (&release.app, &release.version)));
+    for (release, standing) in releases.iter_mut().zip(standings) {
+        release.withdrawn = match standing {
+            Standing::Good => None,
+            Standing::Revoked => Some("release_revoked".to_owned()),
+            Standing::BelowFloor(_) => Some("below_floor".to_owned()),
+        };
+    }
+    releases
 }
 
 /// Publishes a release: the owner's targets must vouch for its manifest, and its artifacts must be here. The same again

@@ -14,7 +14,7 @@ use super::args::{BuildArgs, ReleaseCommand, ReleaseName};
 use super::{Outcome, keys};
 use crate::client::{Client, ClientError, MetadataError};
 use crate::home::Home;
-use crate::output::{self, Word};
+use crate::output::{self, Tone, Word};
 use crate::owner::{self, Adopted, Owner, Passphrases, Signed};
 use crate::release::build::{self, Plan};
 use crate::release::bundle::Bundle;
@@ -196,7 +196,10 @@ fn list(releases: &[ReleaseView]) -> String {
     let row = |release: &ReleaseView| {
         vec![
             Word::plain(release.app.as_str()),
-            Word::plain(release.version.to_string()),
+            match withdrawn(release) {
+                Some(why) => Word::new(format!("{} {why}", release.version), Tone::Bad),
+                None => Word::plain(release.version.to_string()),
+            },
             Word::plain(release.id.short()),
             Word::plain(release.platforms.join(" ")),
             Word::plain(output::ago(release.published_at, now)),
@@ -207,6 +210,15 @@ fn list(releases: &[ReleaseView]) -> String {
     output::table(&["app", "version", "id", "platforms", "published", "notes"], &rows)
 }
 
+/// Why no node would install it any more.
+fn withdrawn(release: &ReleaseView) -> Option<&str> {
+    match release.withdrawn.as_deref()? {
+        "release_revoked" => Some("revoked"),
+        "below_floor" => Some("below the floor"),
+        other => Some(other),
+    }
+}
+
 fn show(release: &ReleaseView) -> String {
     let rows = [
         ("app", release.app.to_string()),
@@ -215,6 +227,7 @@ fn show(release: &ReleaseView) -> String {
         ("platforms", release.platforms.join(" ")),
         ("published", output::moment(release.published_at)),
         ("notes", release.notes.clone().unwrap_or_default()),
+        ("deployable", withdrawn(release).map_or_else(|| "yes".to_owned(), |why| format!("no: {why}"))),
     ];
     output::pairs(&rows.map(|(name, value)| vec![Word::plain(name), Word::plain(value)]))
 }

@@ -1,5 +1,7 @@
 //! What the owner changes besides adding a release: a new root, releases taken back, everything signed anew.
 
+use std::collections::BTreeMap;
+
 use orangery_trust::release::target_path;
 use orangery_trust::repository::{Draft, VerifiedRoot, VerifiedTargets, verify_targets, vouched_targets};
 use orangery_trust::{PublicKey, Refusal, Role};
@@ -67,15 +69,24 @@ impl Repository {
 
     /// What the newest targets say of a release.
     pub fn standing(&self, app: &AppName, version: &Version) -> Standing {
+        self.standings([(app, version)]).pop().unwrap_or(Standing::Good)
+    }
+
+    /// What the newest targets say of each of these releases, in their order. An app's floor is looked for once.
+    pub fn standings<'a>(&self, releases: impl IntoIterator<Item = (&'a AppName, &'a Version)>) -> Vec<Standing> {
         let state = self.lock();
-        let Some((_, targets)) = &state.targets else { return Standing::Good };
-        if targets.is_revoked(app, version) {
-            return Standing::Revoked;
-        }
-        match targets.floor(app) {
-            Some(floor) if version.semver() < floor.semver() => Standing::BelowFloor(floor),
-            _ => Standing::Good,
-        }
+        let mut floors: BTreeMap<&AppName, Option<Version>> = BTreeMap::new();
+        let judge = |(app, version)| {
+            let Some((_, targets)) = &state.targets else { return Standing::Good };
+            if targets.is_revoked(app, version) {
+                return Standing::Revoked;
+            }
+            match floors.entry(app).or_insert_with(|| targets.floor(app)) {
+                Some(floor) if version.semver() < floor.semver() => Standing::BelowFloor(floor.clone()),
+                _ => Standing::Good,
+            }
+        };
+        releases.into_iter().map(judge).collect()
     }
 
     fn check_root(&self, state: &State, root: &[u8], now: UnixTime) -> Result<VerifiedRoot, RepositoryError> {

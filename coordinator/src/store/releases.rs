@@ -28,6 +28,7 @@ impl ReleaseRow {
             platforms: manifest.platforms.keys().cloned().collect(),
             notes: manifest.notes.clone(),
             published_at,
+            withdrawn: None,
         };
         Self { view, constraints: manifest.constraints.clone() }
     }
@@ -48,6 +49,7 @@ fn release_row(row: &Row<'_>) -> rusqlite::Result<ReleaseRow> {
         platforms: json(row, 3)?,
         notes: row.get(4)?,
         published_at: row.get(5)?,
+        withdrawn: None,
     };
     Ok(ReleaseRow { view, constraints: json(row, 6)? })
 }

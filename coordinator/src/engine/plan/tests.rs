@@ -18,6 +18,7 @@ fn release(version: &str) -> ReleaseRow {
         platforms: vec!["linux/arm64".into()],
         notes: None,
         published_at: 1,
+        withdrawn: None,
     };
     ReleaseRow { view, constraints: Constraints::default() }
 }
