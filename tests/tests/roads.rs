@@ -283,3 +283,33 @@ fn below_the_owners_floor_nothing_is_installed_and_nothing_goes_back() {
     let text = fail(&mut fleet.orangery(&["deploy", "greeter@1.0.0", "--to", "attic", "--yes"]));
     assert!(text.contains("[below_floor]"), "{text}");
 }
+
+#[test]
+fn an_agent_that_is_killed_while_it_reads_a_stick_runs_on_and_takes_it_the_next_time() {
+    let mut fleet = Fleet::start();
+    let mut node = fleet.node("attic");
+    fleet.publish("1.0.0", 200);
+    installs(&node, &[], &bundle(&fleet, "greeter@1.0.0"));
+    // Large enough to be in the middle of it, and no packer makes it smaller.
+    let tree = fleet.greeter_tree("1.1.0", "version = 1.1.0\nmessage = hello\nhealth_status = 200\n");
+    let mut state = 1_u64;
+    let next = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    std::fs::write(tree.join("pad"), next.take(30_000_000).collect::<Vec<u8>>()).unwrap();
+    succeed(&mut fleet.release("publish", "greeter", "1.1.0", &tree, GREETER));
+    let stick = bundle(&fleet, "greeter@1.1.0");
+    fleet.coordinator().kill();
+    let mut asking = node.agent(&["install"]);
+    let mut asking = asking.arg(&stick).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let parts = node.state().join("parts");
+    eventually("it is being read", || std::fs::read_dir(&parts).unwrap().next().map(|_| ()));
+    node.cut_power();
+    assert!(!asking.wait().unwrap().success());
+    node.check();
+    node.start();
+    serves(&node, "1.0.0");
+    installs(&node, &[], &stick);
+    serves(&node, "1.1.0");
+}

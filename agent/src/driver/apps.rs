@@ -295,6 +295,10 @@ impl Driver {
 
     /// Removes releases that nothing needs: all but current, desired, on trial and the one before.
     fn collect(&self, name: &AppName) {
+        // What is being brought is not named by the record yet. The next time comes when that has settled.
+        if self.is_bringing(name) {
+            return;
+        }
         let Some(app) = self.apps.get(name) else { return };
         let record = &app.state.record;
         let refused = record.refused.as_ref().map(|refusal| refusal.release);
