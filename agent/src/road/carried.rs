@@ -102,6 +102,9 @@ fn find(file: &File, length: u64) -> Result<BTreeMap<String, Run>, Fault> {
         if at > length {
             return Err(rule("it is cut short", offset));
         }
+        if !is_padded(file, at, padding(length_here)).map_err(Fault::Read)? {
+            return Err(rule("it hides something behind a file", offset));
+        }
         if runs.len() == FILES_MAX {
             return Err(rule("it carries too many files", offset));
         }
@@ -109,6 +112,14 @@ fn find(file: &File, length: u64) -> Result<BTreeMap<String, Run>, Fault> {
             return Err(rule("it carries a file twice", offset));
         }
     }
+}
+
+/// Whether the `count` bytes before `end` are zeros; fewer than a block.
+fn is_padded(file: &File, end: u64, count: u64) -> io::Result<bool> {
+    let mut block = [0; BLOCK_BYTES];
+    let padding = usize::try_from(count).ok().and_then(|count| block.get_mut(..count)).unwrap_or_default();
+    file.read_exact_at(padding, end - count)?;
+    Ok(padding.iter().all(|byte| *byte == 0))
 }
 
 fn block(file: &File, at: u64) -> Result<Option<[u8; BLOCK_BYTES]>, Fault> {
