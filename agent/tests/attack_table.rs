@@ -179,7 +179,7 @@ fn revoked(world: &mut World, _: By) -> Lure {
 }
 
 /// What the driver makes of a refusal: the record from which the report is made, with the proven release to be run.
-fn is_reported(want: &ReleaseRef, reason: Reason) {
+fn is_reported(want: &ReleaseRef, reason: &Reason) {
     let running = greeter("1.0.0").wanted().id;
     let settled =
         Record { generation: 1, desired: Some(running), current: Some(running), refused: None, phase: Phase::Settled };
@@ -203,7 +203,7 @@ async fn cell(attack: &Attack, by: By) -> String {
     let text = match (world.take(by, &want, at).await, end) {
         (Err(InstallFailure::Refused(reason)), End::Refused(code, why)) => {
             assert!(reason.code == code && reason.text.contains(why), "{name}, {by:?}: {reason:?}");
-            is_reported(&want, reason);
+            is_reported(&want, &reason);
             code.to_string()
         }
         (Err(InstallFailure::Again(text)), End::Again(why)) => {

@@ -95,8 +95,11 @@ fn today() -> UnixTime {
     now() + 60 * DAY
 }
 
+/// A time, by the right one.
+type Reading = fn() -> UnixTime;
+
 /// What the clock says.
-const READINGS: [(&str, fn() -> UnixTime); 4] = [
+const READINGS: [(&str, Reading); 4] = [
     ("1970", || 0),
     ("the build date", build_time),
     ("one day back", || today() - DAY),

@@ -17,13 +17,13 @@ use orangery_wire::messages::RefusalCode;
 const TIMESTAMP: &str = "metadata/timestamp.json";
 
 /// A file in a container, with a header of one's own making.
-fn raw(header: [u8; BLOCK_BYTES], content: &[u8]) -> Vec<u8> {
+fn raw(header: &[u8; BLOCK_BYTES], content: &[u8]) -> Vec<u8> {
     let zeros = vec![0; usize::try_from(padding(content.len() as u64)).unwrap()];
     [&header[..], content, &zeros].concat()
 }
 
 fn good(name: &str, content: &[u8]) -> Vec<u8> {
-    raw(header(name, content.len() as u64).unwrap(), content)
+    raw(&header(name, content.len() as u64).unwrap(), content)
 }
 
 /// The header of a good file with some bytes changed, and a checksum that fits.
@@ -43,7 +43,7 @@ fn ended(parts: &[Vec<u8>]) -> Vec<u8> {
 /// What it is, and its bytes.
 fn cases() -> Vec<(String, Vec<u8>)> {
     let timestamp = || good(TIMESTAMP, b"{}");
-    let behind = |block: [u8; BLOCK_BYTES], content: &[u8]| ended(&[timestamp(), raw(block, content)]);
+    let behind = |block: [u8; BLOCK_BYTES], content: &[u8]| ended(&[timestamp(), raw(&block, content)]);
     let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
     // POSIX ustar, pax and GNU: the kind of an entry.
     for (flag, what) in [

@@ -86,7 +86,7 @@ fn headers(cases: &mut Cases) {
             tree(|t| t["entries"][0]["file"]["digest"] = json!("")),
         ),
         ("a soak longer than a day", "soak", change(|m| m["soak_secs"] = json!(86_401))),
-        ("17 platforms", "platforms", change(|m| many_platforms(m))),
+        ("17 platforms", "platforms", change(many_platforms)),
     ];
     for (name, why, draft) in rows {
         cases.invalid(name, why, draft);

@@ -46,6 +46,9 @@ impl Case {
     }
 }
 
+/// Done to a manifest as JSON.
+type Change = Box<dyn FnOnce(&mut Value)>;
+
 /// A release under construction: a good one, until something is done to it.
 pub struct Draft {
     pub entries: Vec<Value>,
@@ -54,7 +57,7 @@ pub struct Draft {
     /// The pack, if it is not the compressed contents.
     pub pack: Option<Vec<u8>>,
     /// Done to the manifest at the very end.
-    pub change: Option<Box<dyn FnOnce(&mut Value)>>,
+    pub change: Option<Change>,
     /// The manifest's bytes, if they are none of these.
     pub raw: Option<Vec<u8>>,
 }

@@ -25,8 +25,8 @@ pub fn surroundings(directory: &Path, but: Option<&Path>) -> String {
             }
             kind => format!("{kind:?}"),
         };
-        let links = if found.is_dir() { 0 } else { found.nlink() };
-        lines.push(format!("{} {:o} {}:{} {links} {what}", path.display(), found.mode(), found.uid(), found.gid()));
+        let names = if found.is_dir() { 0 } else { found.nlink() };
+        lines.push(format!("{} {:o} {}:{} {names} {what}", path.display(), found.mode(), found.uid(), found.gid()));
     }
     lines.sort();
     lines.join("\n")

@@ -24,8 +24,11 @@ use orangery_wire::{Manifest, limits};
 /// 2026-11-21T00:00:00Z
 const NOW: u64 = 1_795_219_200;
 
+/// Takes an input and panics when a rule is broken.
+pub type Target = fn(&[u8]);
+
 /// All targets, by name.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("root", root),
     ("timestamp", timestamp),
     ("snapshot", snapshot),
