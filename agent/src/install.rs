@@ -59,11 +59,11 @@ impl InstallFailure {
 
     /// Whether another road may do better: it is about what this one carries, not about the node or the release.
     fn is_of_the_road(&self) -> bool {
-        use RefusalCode::{Expired, InvalidManifest, NotFound, Revoked, Unverified};
+        use RefusalCode::{Expired, InvalidManifest, NotFound, Revoked};
         match self {
             Self::Again(_) => true,
             Self::Refused(reason) => {
-                matches!(reason.code, Expired | InvalidManifest | NotFound | Revoked | Unverified)
+                reason.code.is_unverified() || matches!(reason.code, Expired | InvalidManifest | NotFound | Revoked)
             }
         }
     }
@@ -264,7 +264,7 @@ impl Installer {
         })?;
         if sha256(&seal) != want.id.0 {
             let text = format!("the manifest of {name} at {road} is not the signed one; publish it again");
-            return Err(InstallFailure::refused(RefusalCode::Unverified, text));
+            return Err(InstallFailure::refused(RefusalCode::WrongManifest, text));
         }
         let invalid = |text: String| InstallFailure::refused(RefusalCode::InvalidManifest, text);
         let manifest = Manifest::parse(&seal).map_err(|e| invalid(format!("{name}: {e}; build the release again")))?;

@@ -73,6 +73,10 @@ pub struct RefreshFailure {
 }
 
 impl RefreshFailure {
+    fn is_unsigned(&self) -> bool {
+        !self.again && self.reason.code == RefusalCode::Unsigned
+    }
+
     fn refused(code: RefusalCode, text: String) -> Self {
         Self { again: false, reason: Reason { code, text: limits::reason(text) } }
     }
@@ -145,24 +149,34 @@ impl Trusted {
         if !std::mem::replace(&mut self.settled, false) {
             self.known = self.shelf.load();
         }
-        let outcome = match &self.known {
-            Ok(known) => Pass::begin(self.shelf.clone(), known.clone(), now).run(source).await,
-            Err(error) => Err(error.into()),
-        };
-        let outcome = match outcome {
-            Ok(known) => {
-                self.known = Ok(known);
-                Ok(())
-            }
-            Err(failure) => {
-                // A new root, or more, may have been accepted before the failure: it is on the disk.
-                self.known = self.shelf.load();
-                Err(failure)
-            }
-        };
+        let root = self.root_version();
+        let mut outcome = self.pass(source, now).await;
+        if outcome.as_ref().is_err_and(RefreshFailure::is_unsigned) {
+            // The owner may have replaced keys between two of our questions; then asking anew shows the new root.
+            outcome = self.pass(source, now).await;
+        }
+        if let Err(failure) = &mut outcome
+            && failure.is_unsigned()
+            && self.root_version() > root
+        {
+            // The root has just moved, and what must follow it is not there yet. It is held against the source next time.
+            failure.again = true;
+        }
         self.settled = true;
         self.tell_clock();
         outcome
+    }
+
+    async fn pass(&mut self, source: &impl Source, now: UnixTime) -> Result<(), RefreshFailure> {
+        let known = self.known.as_ref()?.clone();
+        let outcome = Pass::begin(self.shelf.clone(), known, now).run(source).await;
+        // After a failure too a new root, or more, may have been accepted: it is on the disk.
+        self.known = outcome.as_ref().map_or_else(|_| self.shelf.load(), |known| Ok(known.clone()));
+        outcome.map(|_| ())
+    }
+
+    fn root_version(&self) -> u64 {
+        self.known.as_ref().map_or(0, |known| known.set.versions().root)
     }
 
     /// The release as the owner, or a role that the owner delegates to, vouches for it, if all metadata is there, valid at

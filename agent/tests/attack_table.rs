@@ -33,22 +33,20 @@ type Lure = (ReleaseRef, UnixTime);
 /// Its name, what the attacker does, and what it leads to by each road.
 type Attack = (&'static str, fn(&mut World, By) -> Lure, fn(By) -> End);
 
-const UNVERIFIED: RefusalCode = RefusalCode::Unverified;
-
 const ATTACKS: [Attack; 14] = [
     ("replayed old release", old_release, |_| End::Refused(RefusalCode::BelowFloor, "floor")),
-    ("replayed old metadata", old_metadata, |_| End::Refused(UNVERIFIED, "older")),
+    ("replayed old metadata", old_metadata, |_| End::Refused(RefusalCode::Replayed, "older")),
     ("freeze", freeze, |_| End::Refused(RefusalCode::Expired, "expired")),
-    ("mix-and-match", mix_and_match, |_| End::Refused(UNVERIFIED, "not the file that the metadata above it names")),
-    ("fast-forward", fast_forward, |_| End::Refused(UNVERIFIED, "was expected")),
-    ("endless data", endless, |_| End::Refused(UNVERIFIED, "longer than")),
+    ("mix-and-match", mix_and_match, |_| End::Refused(RefusalCode::Mixed, "not the file that the metadata above it names")),
+    ("fast-forward", fast_forward, |_| End::Refused(RefusalCode::WrongVersion, "was expected")),
+    ("endless data", endless, |_| End::Refused(RefusalCode::TooLong, "longer than")),
     ("slow data", slow, |by| if by == By::Bundle { End::None } else { End::Again("stalled") }),
-    ("swapped blob", swapped_blob, |_| End::Refused(UNVERIFIED, "not what was signed")),
-    ("truncated blob", truncated_blob, |_| End::Refused(UNVERIFIED, "were signed")),
-    ("wrong app", wrong_app, |_| End::Refused(UNVERIFIED, "not the signed one")),
+    ("swapped blob", swapped_blob, |_| End::Refused(RefusalCode::WrongDigest, "not what was signed")),
+    ("truncated blob", truncated_blob, |_| End::Refused(RefusalCode::WrongSize, "were signed")),
+    ("wrong app", wrong_app, |_| End::Refused(RefusalCode::WrongManifest, "not the signed one")),
     ("wrong node or label", wrong_label, |_| End::Refused(RefusalCode::Incompatible, "site=moon")),
     ("expired", expired, |_| End::Refused(RefusalCode::Expired, "expired")),
-    ("below threshold", below_threshold, |_| End::Refused(UNVERIFIED, "1 of the keys that are named for it; 2 are")),
+    ("below threshold", below_threshold, |_| End::Refused(RefusalCode::Unsigned, "1 of the keys that are named for it; 2 are")),
     ("revoked", revoked, |_| End::Refused(RefusalCode::Revoked, "signed targets")),
 ];
 
@@ -200,7 +198,12 @@ async fn cell(attack: &Attack, by: By) -> String {
     if matches!(end, End::None) {
         return "does not apply".to_owned();
     }
-    let text = match (world.take(by, &want, at).await, end) {
+    let mut taken = world.take(by, &want, at).await;
+    if matches!((&taken, &end), (Err(InstallFailure::Again(_)), End::Refused(..))) {
+        // A root has just moved: what does not follow it yet is asked for once more.
+        taken = world.take(by, &want, at).await;
+    }
+    let text = match (taken, end) {
         (Err(InstallFailure::Refused(reason)), End::Refused(code, why)) => {
             assert!(reason.code == code && reason.text.contains(why), "{name}, {by:?}: {reason:?}");
             is_reported(&want, &reason);

@@ -163,7 +163,7 @@ async fn a_node_that_cannot_ask_goes_on_with_the_teams_last_word() {
     world.refresh().await.unwrap();
     assert_eq!(world.load().still_allows(&release.app(), &release.wanted()), None);
     let failure = word(&world.load(), &world, &release).await.unwrap_err();
-    assert_eq!((failure.again, failure.reason.code), (false, RefusalCode::Unverified));
+    assert_eq!((failure.again, failure.reason.code), (false, RefusalCode::Unsigned));
     assert!(failure.reason.text.contains("team/a"), "{}", failure.reason.text);
 }
 

@@ -64,7 +64,7 @@ impl World {
     /// The download must be refused for good, and leave nothing behind.
     async fn is_unverified(&self) -> FetchError {
         let error = self.download().await.unwrap_err();
-        assert_eq!(error.refusal(), Some(RefusalCode::Unverified), "{error}");
+        assert!(error.refusal().is_some_and(RefusalCode::is_unverified), "{error}");
         assert!(!self.part().exists(), "what is of no use is removed");
         error
     }

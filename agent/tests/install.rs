@@ -58,7 +58,7 @@ async fn only_what_the_owner_signed_installs() {
     assert!(text.contains(&signed.wanted().id.short()) && text.contains(&other.wanted().id.short()), "{text}");
     let mut thief = Owner::new();
     thief.release(&world.origin, &unsigned);
-    world.is_refused(&unsigned, RefusalCode::Unverified).await;
+    world.is_refused(&unsigned, RefusalCode::Unsigned).await;
 }
 
 #[tokio::test]
@@ -119,14 +119,14 @@ async fn what_the_origin_gets_wrong_is_refused_with_its_code() {
     let longer = Trick::Longer(1);
     let cases = [
         // The manifest is the fifth answer, the pack the sixth.
-        (4, Trick::Wrong, RefusalCode::Unverified),
-        (4, longer.clone(), RefusalCode::Unverified),
-        (4, Trick::Shorter(1), RefusalCode::Unverified),
+        (4, Trick::Wrong, RefusalCode::WrongManifest),
+        (4, longer.clone(), RefusalCode::TooLong),
+        (4, Trick::Shorter(1), RefusalCode::WrongManifest),
         (4, Trick::Status(404), RefusalCode::NotFound),
-        (5, Trick::Wrong, RefusalCode::Unverified),
-        (5, longer, RefusalCode::Unverified),
-        (5, Trick::LongerAnnounced(1), RefusalCode::Unverified),
-        (5, Trick::Shorter(1), RefusalCode::Unverified),
+        (5, Trick::Wrong, RefusalCode::WrongDigest),
+        (5, longer, RefusalCode::TooLong),
+        (5, Trick::LongerAnnounced(1), RefusalCode::WrongSize),
+        (5, Trick::Shorter(1), RefusalCode::WrongSize),
         (5, Trick::Status(404), RefusalCode::NotFound),
     ];
     for (honest, trick, code) in cases {

@@ -164,7 +164,7 @@ async fn a_release_is_vouched_for_only_as_the_owner_signed_it() {
     assert_eq!(failure.reason.code, RefusalCode::Expired);
     let other = Release::new("greeter", "1.2.0", b"other").wanted();
     let reason = trusted.still_allows(&good.app(), &other).unwrap().unwrap_err();
-    assert_eq!(reason.code, RefusalCode::Unverified);
+    assert!(reason.code.is_unverified(), "{reason:?}");
     for (app, version) in [("greeter", "1.2.1"), ("other", "1.2.0")] {
         let (app, version) = (app.parse().unwrap(), version.parse().unwrap());
         let failure = trusted.release(&world.http, &app, &version, now()).await.unwrap_err();

@@ -222,12 +222,12 @@ fn same_version(world: &World) -> String {
 }
 
 const ARTIFACTS: &[Row] = &[
-    ("a corrupt blob", |w| w.deploy_damaged("2.0.0", |b| b[1000] ^= 1), &["unverified"]),
-    ("a longer blob", |w| w.deploy_damaged("2.1.0", |b| b.push(0)), &["unverified"]),
-    ("a short blob", |w| w.deploy_damaged("2.2.0", |b| b.truncate(1000)), &["unverified"]),
+    ("a corrupt blob", |w| w.deploy_damaged("2.0.0", |b| b[1000] ^= 1), &["wrong_digest"]),
+    ("a longer blob", |w| w.deploy_damaged("2.1.0", |b| b.push(0)), &["wrong_size"]),
+    ("a short blob", |w| w.deploy_damaged("2.2.0", |b| b.truncate(1000)), &["wrong_size"]),
     ("a release for another platform", other_platform, &["incompatible", "linux/riscv64"]),
     ("a release for another label", other_label, &["incompatible", "site"]),
-    ("metadata signed by somebody else", foreign_metadata, &["unverified"]),
+    ("metadata signed by somebody else", foreign_metadata, &["unsigned"]),
 ];
 
 fn other_platform(world: &World) -> String {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use orangery_tests::fleet::{Fleet, GREETER, Node};
 use orangery_tests::process::{eventually, fail, output, succeed};
 use orangery_tests::site::Site;
-use orangery_wire::messages::RefusalCode::{self, Incompatible, Revoked, Unverified};
+use orangery_wire::messages::RefusalCode::{self, Incompatible, Replayed, Revoked, Unsigned, WrongDigest, WrongManifest};
 use orangery_wire::messages::What;
 
 fn site(fleet: &Fleet, directory: &Path) -> Site {
@@ -143,12 +143,14 @@ fn what_a_stick_must_not_bring_is_refused_and_reported_while_the_app_runs_on() {
     assert!(text.contains("[revoked]"), "{text}");
     let text = install_fails(&node, &["greeter@1.0.0", "--from"], &fleet.path().join("absent"), 1);
     assert!(text.contains("is the stick mounted"), "{text}");
-    for (name, at) in
-        [("pack", "blobs"), ("timestamp", "metadata/timestamp.json"), ("manifest", "targets/greeter/1.0.0")]
-    {
+    for (name, at, code) in [
+        ("pack", "blobs", WrongDigest),
+        ("timestamp", "metadata/timestamp.json", Unsigned),
+        ("manifest", "targets/greeter/1.0.0", WrongManifest),
+    ] {
         let bad = tampered(&fleet, &new, name, at);
         let text = install_fails(&node, &["greeter@1.0.0", "--from"], &bad, 11);
-        assert!(text.contains("[unverified]"), "{name}: {text}");
+        assert!(text.contains(&format!("[{code}]")), "{name}: {text}");
     }
     let cut = fleet.path().join("cut");
     let bytes = std::fs::read(&old).unwrap();
@@ -169,7 +171,7 @@ fn what_a_stick_must_not_bring_is_refused_and_reported_while_the_app_runs_on() {
                 refusals.push(code);
             }
         }
-        (refusals == [Unverified, Incompatible, Revoked, Unverified, Unverified, Unverified]).then_some(())
+        (refusals == [Replayed, Incompatible, Revoked, WrongDigest, Unsigned, WrongManifest]).then_some(())
     });
     assert_eq!(fleet.refusals("attic").last().map(|refusal| refusal.code), Some(RefusalCode::Unhealthy));
 }

@@ -171,8 +171,24 @@ pub struct Refusal {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
-    /// Not signed, signed by the wrong key, changed since, or the bytes are not what was signed.
+    /// Not what was signed, in another way than those below; or there is nothing left to verify it with.
     Unverified,
+    /// Too few signatures by the keys that are named for it.
+    Unsigned,
+    /// The metadata is older than what the node has seen.
+    Replayed,
+    /// Metadata of different times: a file is not the one that the metadata above it names.
+    Mixed,
+    /// The metadata has another version than the metadata above it names.
+    WrongVersion,
+    /// More bytes than signed, or than ever allowed.
+    TooLong,
+    /// An artifact of another size than signed.
+    WrongSize,
+    /// An artifact with another digest than signed.
+    WrongDigest,
+    /// The manifest is not the one that was signed: that of another app or version, or a changed one.
+    WrongManifest,
     /// The metadata that vouches for it has expired.
     Expired,
     /// Its manifest breaks a rule.
@@ -202,10 +218,34 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
+    /// Whether what came is not what the owner signed, in whichever way; [`Self::Unverified`] is the least exact of them.
+    pub fn is_unverified(self) -> bool {
+        matches!(
+            self,
+            Self::Unverified
+                | Self::Unsigned
+                | Self::Replayed
+                | Self::Mixed
+                | Self::WrongVersion
+                | Self::TooLong
+                | Self::WrongSize
+                | Self::WrongDigest
+                | Self::WrongManifest
+        )
+    }
+
     /// The code as it stands in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unverified => "unverified",
+            Self::Unsigned => "unsigned",
+            Self::Replayed => "replayed",
+            Self::Mixed => "mixed",
+            Self::WrongVersion => "wrong_version",
+            Self::TooLong => "too_long",
+            Self::WrongSize => "wrong_size",
+            Self::WrongDigest => "wrong_digest",
+            Self::WrongManifest => "wrong_manifest",
             Self::Expired => "expired",
             Self::InvalidManifest => "invalid_manifest",
             Self::Incompatible => "incompatible",

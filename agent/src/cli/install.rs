@@ -137,17 +137,14 @@ fn exit_code(code: Option<RefusalCode>, restored: bool) -> u8 {
     match code {
         _ if !restored => 130,
         None | Some(RefusalCode::NotFound) => 13,
+        Some(code) if code.is_unverified() => 11,
         Some(
-            RefusalCode::Unverified
-            | RefusalCode::InvalidManifest
-            | RefusalCode::NoTrustRoot
-            | RefusalCode::Revoked
-            | RefusalCode::BelowFloor,
+            RefusalCode::InvalidManifest | RefusalCode::NoTrustRoot | RefusalCode::Revoked | RefusalCode::BelowFloor,
         ) => 11,
         Some(RefusalCode::Expired) => 12,
         Some(RefusalCode::NoSpace) => 60,
         Some(RefusalCode::WontStart | RefusalCode::CrashLoop | RefusalCode::Unhealthy | RefusalCode::RolledBack) => 110,
-        Some(RefusalCode::Incompatible | RefusalCode::DiskFailed) => 1,
+        Some(_) => 1,
     }
 }
 
@@ -194,6 +191,7 @@ mod tests {
     fn exit_codes_are_the_contract() {
         let codes = [
             (Some(RefusalCode::Unverified), 11),
+            (Some(RefusalCode::WrongDigest), 11),
             (Some(RefusalCode::Revoked), 11),
             (Some(RefusalCode::BelowFloor), 11),
             (Some(RefusalCode::NoTrustRoot), 11),

@@ -174,7 +174,9 @@ impl FetchError {
             | Self::Local { .. }
             | Self::Busy { .. } => None,
             Self::Address { .. } | Self::Missing { .. } => Some(RefusalCode::NotFound),
-            Self::TooLong { .. } | Self::WrongSize { .. } | Self::WrongDigest { .. } => Some(RefusalCode::Unverified),
+            Self::TooLong { .. } => Some(RefusalCode::TooLong),
+            Self::WrongSize { .. } => Some(RefusalCode::WrongSize),
+            Self::WrongDigest { .. } => Some(RefusalCode::WrongDigest),
             Self::Part { source, .. } => Some(disk_code(source)),
         }
     }

@@ -13,6 +13,7 @@ mod surroundings;
 
 use std::path::Path;
 
+use orangery_agent::deployment::Reason;
 use orangery_wire::manifest::{Tree, this_platform};
 use orangery_wire::messages::RefusalCode;
 use serde_json::{Value, json};
@@ -39,6 +40,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether this is the refusal that it must get. [`RefusalCode::Unverified`] stands for all of its kind.
+    pub fn is_told(&self, reason: &Reason) -> bool {
+        let fits = reason.code == self.code || (self.code == RefusalCode::Unverified && reason.code.is_unverified());
+        fits && reason.text.contains(self.why)
+    }
+
     /// Its tree, if it can be written in the manifest's words at all, whatever rules it breaks.
     pub fn tree(&self) -> Option<Tree> {
         let manifest: Value = serde_json::from_slice(&self.manifest).ok()?;
