@@ -37,7 +37,9 @@ const ATTACKS: [Attack; 14] = [
     ("replayed old release", old_release, |_| End::Refused(RefusalCode::BelowFloor, "floor")),
     ("replayed old metadata", old_metadata, |_| End::Refused(RefusalCode::Replayed, "older")),
     ("freeze", freeze, |_| End::Refused(RefusalCode::Expired, "expired")),
-    ("mix-and-match", mix_and_match, |_| End::Refused(RefusalCode::Mixed, "not the file that the metadata above it names")),
+    ("mix-and-match", mix_and_match, |_| {
+        End::Refused(RefusalCode::Mixed, "not the file that the metadata above it names")
+    }),
     ("fast-forward", fast_forward, |_| End::Refused(RefusalCode::WrongVersion, "was expected")),
     ("endless data", endless, |_| End::Refused(RefusalCode::TooLong, "longer than")),
     ("slow data", slow, |by| if by == By::Bundle { End::None } else { End::Again("stalled") }),
@@ -46,7 +48,9 @@ const ATTACKS: [Attack; 14] = [
     ("wrong app", wrong_app, |_| End::Refused(RefusalCode::WrongManifest, "not the signed one")),
     ("wrong node or label", wrong_label, |_| End::Refused(RefusalCode::Incompatible, "site=moon")),
     ("expired", expired, |_| End::Refused(RefusalCode::Expired, "expired")),
-    ("below threshold", below_threshold, |_| End::Refused(RefusalCode::Unsigned, "1 of the keys that are named for it; 2 are")),
+    ("below threshold", below_threshold, |_| {
+        End::Refused(RefusalCode::Unsigned, "1 of the keys that are named for it; 2 are")
+    }),
     ("revoked", revoked, |_| End::Refused(RefusalCode::Revoked, "signed targets")),
 ];
 
