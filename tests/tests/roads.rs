@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use orangery_tests::fleet::{Fleet, GREETER, Node};
 use orangery_tests::process::{eventually, fail, output, succeed};
 use orangery_tests::site::Site;
-use orangery_wire::messages::RefusalCode::{self, Incompatible, Replayed, Revoked, Unsigned, WrongDigest, WrongManifest};
+use orangery_wire::messages::RefusalCode::{
+    self, Incompatible, Replayed, Revoked, Unverified, WrongDigest, WrongManifest,
+};
 use orangery_wire::messages::What;
 
 fn site(fleet: &Fleet, directory: &Path) -> Site {
@@ -145,7 +147,7 @@ fn what_a_stick_must_not_bring_is_refused_and_reported_while_the_app_runs_on() {
     assert!(text.contains("is the stick mounted"), "{text}");
     for (name, at, code) in [
         ("pack", "blobs", WrongDigest),
-        ("timestamp", "metadata/timestamp.json", Unsigned),
+        ("timestamp", "metadata/timestamp.json", Unverified),
         ("manifest", "targets/greeter/1.0.0", WrongManifest),
     ] {
         let bad = tampered(&fleet, &new, name, at);
@@ -171,7 +173,7 @@ fn what_a_stick_must_not_bring_is_refused_and_reported_while_the_app_runs_on() {
                 refusals.push(code);
             }
         }
-        (refusals == [Replayed, Incompatible, Revoked, WrongDigest, Unsigned, WrongManifest]).then_some(())
+        (refusals == [Replayed, Incompatible, Revoked, WrongDigest, Unverified, WrongManifest]).then_some(())
     });
     assert_eq!(fleet.refusals("attic").last().map(|refusal| refusal.code), Some(RefusalCode::Unhealthy));
 }
