@@ -2,6 +2,7 @@
 //! machine alone; the coordinator gets signed bytes.
 
 mod change;
+mod delegated;
 mod key_file;
 mod new;
 mod passphrase;
@@ -26,6 +27,7 @@ use crate::release::bundle::{Bundle, BundleError};
 use crate::{durable, sha256};
 
 pub use change::Change;
+pub use delegated::{signer_of, verify_signed};
 pub use key_file::{Cost, KeyFile, Seal};
 pub use new::NewOwner;
 pub use passphrase::{Passphrase, PassphraseError, Passphrases, VARIABLE};
@@ -94,6 +96,16 @@ pub enum OwnerError {
         /// The version.
         version: String,
     },
+    /// The app is left to a role whose key is elsewhere.
+    #[error(
+        "{role} signs this app, and its key is not in {owner}; whoever has it signs, or `orangery keys undelegate` takes the app back"
+    )]
+    NoRoleKey {
+        /// The role.
+        role: String,
+        /// Where keys are looked for.
+        owner: PathBuf,
+    },
     /// What is signed here already cannot be trusted.
     #[error("cannot use {path}")]
     Untrusted {
@@ -156,11 +168,13 @@ impl OwnerLock {
     }
 }
 
-/// The owner's directory, opened for signing. Others that sign there wait until it is dropped.
+/// The owner's directory, opened for signing targets, or the metadata of one delegated role. Others that sign there wait
+/// until it is dropped.
 pub struct Owner {
     home: Home,
     root: Vec<u8>,
-    targets_key: SigningKey,
+    key: SigningKey,
+    role: Option<delegated::Role>,
     _lock: OwnerLock,
 }
 
@@ -192,6 +206,8 @@ pub fn goes_on_from(later: &VerifiedTargets, before: &VerifiedTargets) -> bool {
 /// What signing came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
+    /// The delegated role that has signed; `None` for the owner.
+    pub role: Option<String>,
     /// The version of the targets metadata that vouches for the release.
     pub targets_version: u64,
     /// When it expires.
@@ -208,7 +224,7 @@ impl Owner {
             return Err(OwnerError::Unfinished { deed });
         }
         let targets_key = KeyFile::read(&home.targets_key())?.open(passphrases)?;
-        Ok(Self { root: latest_root(home)?, targets_key, home: home.clone(), _lock: lock })
+        Ok(Self { root: latest_root(home)?, key: targets_key, role: None, home: home.clone(), _lock: lock })
     }
 
     /// The latest root.
@@ -220,15 +236,19 @@ impl Owner {
     /// the same keys has signed in the meantime. What was signed here and never published is then to be signed again; it is
     /// named.
     pub fn adopt(&self, targets: &[u8]) -> Result<Adopted, OwnerError> {
-        let theirs = vouched_targets(&self.root, targets).map_err(|source| OwnerError::Untrusted {
-            path: "the coordinator's targets metadata".into(),
-            source: Box::new(source),
-        })?;
-        let ours = self.targets()?.and_then(|ours| vouched_targets(&self.root, &ours).ok());
+        let theirs = match self.vouched(targets) {
+            // What another key has signed for the role before is no basis.
+            Err(_) if self.role.is_some() => return Ok(Adopted::Nothing),
+            theirs => theirs.map_err(|source| OwnerError::Untrusted {
+                path: "the coordinator's targets metadata".into(),
+                source: Box::new(source),
+            })?,
+        };
+        let ours = self.targets()?.and_then(|ours| self.vouched(&ours).ok());
         if ours.as_ref().is_some_and(|ours| goes_on_from(ours, &theirs)) {
             return Ok(Adopted::Nothing);
         }
-        write_file(&self.home.targets(), targets, 0o644)?;
+        write_file(&self.path(), targets, 0o644)?;
         let published = theirs.releases();
         let ours = ours.map(|ours| ours.releases()).unwrap_or_default();
         let lost = ours
@@ -258,33 +278,43 @@ impl Owner {
             Some(before) => before,
             None => self.sign_targets(&content, now).map_err(failed)?,
         };
-        write_file(&self.home.targets(), &targets, 0o644)?;
+        write_file(&self.path(), &targets, 0o644)?;
         if bundle.targets() != Some(&targets) {
             bundle.set_targets(&targets)?;
         }
-        let verified = verify_targets(&self.root, &targets, now).map_err(|refusal| failed(refusal.into()))?;
-        Ok(Signed { targets_version: verified.version, expires: verified.expires, is_new })
+        let verified = self.verify(&targets, now).map_err(|refusal| failed(refusal.into()))?;
+        Ok(Signed {
+            role: self.role.as_ref().map(|role| role.name.clone()),
+            targets_version: verified.version,
+            expires: verified.expires,
+            is_new,
+        })
     }
 
-    /// Takes a release back for good, and returns the targets that say so. The same again returns the same.
+    /// Takes a release back for good, and returns the targets that say so. The same again returns the same. The owner can take
+    /// back what a delegated role has signed, too.
     pub fn revoke(&self, app: &AppName, version: &Version, now: UnixTime) -> Result<Vec<u8>, OwnerError> {
         let failed = |source| {
             let (app, version) = (app.to_string(), version.to_string());
             OwnerError::Sign { app, version, source: Box::new(source) }
         };
         let before = self.targets()?;
-        let is_revoked = |before: &Vec<u8>| {
-            vouched_targets(&self.root, before).is_ok_and(|targets| targets.is_revoked(app, version))
+        let says = |question: &dyn Fn(&VerifiedTargets) -> bool| {
+            let before = before.as_deref().and_then(|before| self.vouched(before).ok());
+            before.is_some_and(|before| question(&before))
         };
-        if let Some(before) = before.as_ref().filter(|before| is_revoked(before)) {
+        let is_revoked = |_: &&Vec<u8>| says(&|targets| targets.is_revoked(app, version));
+        if let Some(before) = before.as_ref().filter(is_revoked) {
             return Ok(before.clone());
         }
         let mut content = self.next(before.as_deref()).map_err(failed)?;
-        if !content.remove_release(app, version) {
+        let is_delegated = says(&|targets| targets.role_for(app, version).is_some());
+        let is_new = if is_delegated { content.veto(app, version) } else { content.remove_release(app, version) };
+        if !is_new {
             return Err(OwnerError::NotSigned { app: app.to_string(), version: version.to_string() });
         }
         let targets = self.sign_targets(&content, now).map_err(failed)?;
-        write_file(&self.home.targets(), &targets, 0o644)?;
+        write_file(&self.path(), &targets, 0o644)?;
         Ok(targets)
     }
 
@@ -294,24 +324,56 @@ impl Owner {
         let failed = |source| OwnerError::Targets(Box::new(source));
         let content = self.next(Some(&before)).map_err(failed)?;
         let targets = self.sign_targets(&content, now).map_err(failed)?;
-        write_file(&self.home.targets(), &targets, 0o644)?;
+        write_file(&self.path(), &targets, 0o644)?;
         Ok(Some(targets))
     }
 
     fn next(&self, before: Option<&[u8]>) -> Result<TargetsContent, BuildError> {
-        before.map_or(Ok(TargetsContent::first()), |before| TargetsContent::next(&self.root, before))
+        match (&self.role, before) {
+            (None, None) => Ok(TargetsContent::first()),
+            (None, Some(before)) => TargetsContent::next(&self.root, before),
+            (Some(role), before) => role.next(before),
+        }
     }
 
     fn sign_targets(&self, content: &TargetsContent, now: UnixTime) -> Result<Vec<u8>, BuildError> {
-        content.sign(&self.root, &[&self.targets_key], now, now.saturating_add(TARGETS_VALID_SECS))
+        let (keys, expires) = ([&self.key], now.saturating_add(TARGETS_VALID_SECS));
+        match &self.role {
+            None => content.sign(&self.root, &keys, now, expires),
+            Some(role) => content.sign_role(&role.top, &keys, now, expires),
+        }
+    }
+
+    /// Where what is signed here lies.
+    fn path(&self) -> PathBuf {
+        match &self.role {
+            None => self.home.targets(),
+            Some(role) => role.path(&self.home),
+        }
     }
 
     fn targets(&self) -> Result<Option<Vec<u8>>, OwnerError> {
-        read_if_there(&self.home.targets())
+        let found = read_if_there(&self.path())?;
+        // What another key has signed for the role before is no basis.
+        Ok(found.filter(|found| self.role.is_none() || self.vouched(found).is_ok()))
+    }
+
+    fn vouched(&self, targets: &[u8]) -> Result<VerifiedTargets, Refusal> {
+        match &self.role {
+            None => vouched_targets(&self.root, targets),
+            Some(role) => role.top.vouched_role(&role.name, targets),
+        }
+    }
+
+    fn verify(&self, targets: &[u8], now: UnixTime) -> Result<VerifiedTargets, Refusal> {
+        match &self.role {
+            None => verify_targets(&self.root, targets, now),
+            Some(role) => role.top.verify_role(&role.name, targets, now),
+        }
     }
 
     fn lasts(&self, targets: &[u8], now: UnixTime) -> bool {
-        verify_targets(&self.root, targets, now.saturating_add(RENEW_BEFORE_SECS)).is_ok()
+        self.verify(targets, now.saturating_add(RENEW_BEFORE_SECS)).is_ok()
     }
 }
 

@@ -5,16 +5,18 @@
 //! after a kill, sees the old state or the new one.
 
 mod accept;
+mod delegated;
 mod files;
 mod online_keys;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use orangery_trust::release::{Release, target_path};
 use orangery_trust::repository::{
-    BuildError, KeyError, Online, Published, VerifiedTargets, verify_root, verify_targets, vouched_targets,
+    BuildError, KeyError, Online, Published, VerifiedTargets, role_of, verify_root, verify_targets, vouched_targets,
 };
 use orangery_trust::{Refusal, Role};
 use orangery_wire::{AppName, ReleaseId, UnixTime, Version};
@@ -109,6 +111,17 @@ pub enum RepositoryError {
         /// The target path.
         path: String,
     },
+    /// The role is not the one that signs the release.
+    #[error(
+        "the role {role} cannot publish {path}: the owner's targets do not leave it to that role, or have listed or revoked it \
+         themselves"
+    )]
+    NotLeft {
+        /// The role.
+        role: String,
+        /// The target path.
+        path: String,
+    },
     /// Snapshot or timestamp could not be made.
     #[error("cannot sign the snapshot and the timestamp")]
     Sign(#[source] Box<BuildError>),
@@ -146,6 +159,8 @@ struct State {
     root: Vec<u8>,
     online: Online,
     targets: Option<(Vec<u8>, VerifiedTargets)>,
+    /// Delegated roles for which the targets vouch, by name.
+    roles: BTreeMap<String, (Vec<u8>, VerifiedTargets)>,
     published: Option<Published>,
 }
 
@@ -157,7 +172,8 @@ impl Repository {
         make_directory(&files.targets)?;
         let (first_root, root) = read_roots(&files.metadata)?;
         let online = OnlineKeys::of(&files).matching(&verify_root(&root)?.content())?;
-        let state = Mutex::new(State { root, online, targets: None, published: read_published(&files.metadata)? });
+        let (published, roles) = (read_published(&files.metadata)?, BTreeMap::new());
+        let state = Mutex::new(State { root, online, targets: None, roles, published });
         let repository = Self { files, first_root, state };
         repository.load_targets(now)?;
         Ok(repository)
@@ -168,8 +184,8 @@ impl Repository {
         &self.first_root
     }
 
-    /// Takes a release: the manifest and targets of the owner that name it. The targets must be those that are here, or
-    /// newer. The same again completes what was cut short and changes nothing else.
+    /// Takes a release: the manifest, and targets of the owner, or metadata of the delegated role that signs the app, which
+    /// name it. They must be those that are here, or newer. The same again completes what was cut short and changes nothing else.
     pub fn publish(
         &self,
         app: &AppName,
@@ -179,6 +195,9 @@ impl Repository {
         now: UnixTime,
     ) -> Result<ReleaseId, RepositoryError> {
         let mut state = self.lock();
+        if let Some(role) = role_of(targets) {
+            return self.publish_role(&mut state, &role, (app, version), manifest, targets, now);
+        }
         let verified = verify_targets(&state.root, targets, now)?;
         let release = check_manifest(&verified, app, version, manifest)?;
         if let Some((_, before)) = &state.targets {
@@ -201,18 +220,26 @@ impl Repository {
         write(&path, targets)?;
         let news = state.targets.as_ref().is_none_or(|(bytes, _)| bytes != targets);
         if news || !state.is_told(verified.version) {
-            self.tell(state, targets, now)?;
+            self.tell(state, targets, &verified, now)?;
             tracing::info!(targets = verified.version, "targets published");
         }
         state.targets = Some((targets.to_vec(), verified));
         Ok(())
     }
 
-    /// Signs a snapshot and a timestamp for these targets, and writes them.
-    fn tell(&self, state: &mut State, targets: &[u8], now: UnixTime) -> Result<(), RepositoryError> {
-        let published = state.online.publish(&state.root, targets, state.published.as_ref(), now)?;
+    /// Signs a snapshot and a timestamp for these targets and the roles that they name, and writes them.
+    fn tell(
+        &self,
+        state: &mut State,
+        targets: &[u8],
+        verified: &VerifiedTargets,
+        now: UnixTime,
+    ) -> Result<(), RepositoryError> {
+        let roles = self.load_roles(verified, state.published.as_ref())?;
+        let signed = roles.iter().map(|(name, (bytes, _))| (name.clone(), bytes.clone())).collect();
+        let published = state.online.publish_with(&state.root, targets, &signed, state.published.as_ref(), now)?;
         self.write_published(&published)?;
-        state.published = Some(published);
+        (state.roles, state.published) = (roles, Some(published));
         Ok(())
     }
 
@@ -224,8 +251,8 @@ impl Repository {
         if is_fresh && state.is_told(verified.version) {
             return Ok(false);
         }
-        let targets = targets.clone();
-        self.tell(&mut state, &targets, now)?;
+        let (targets, verified) = (targets.clone(), verified.clone());
+        self.tell(&mut state, &targets, &verified, now)?;
         let version = state.published.as_ref().map(|published| published.timestamp_version);
         tracing::info!(version, "snapshot and timestamp signed anew");
         Ok(true)
@@ -255,7 +282,10 @@ impl Repository {
             let verified = vouched_targets(&self.lock().root, &bytes);
             match verified {
                 Ok(verified) => {
-                    self.lock().targets = Some((bytes, verified));
+                    let mut state = self.lock();
+                    state.roles = self.load_roles(&verified, state.published.as_ref())?;
+                    state.targets = Some((bytes, verified));
+                    drop(state);
                     if let Err(error) = self.renew(now) {
                         tracing::error!(reason = %chain(&error), "nodes will not get fresh metadata");
                     }
@@ -281,7 +311,8 @@ impl Repository {
         let directory = &self.files.metadata;
         write(&directory.join(format!("{}.snapshot.json", published.snapshot_version)), &published.snapshot)?;
         write(&directory.join("timestamp.json"), &published.timestamp)?;
-        for role in ["snapshot", "targets"] {
+        let roles = published.roles();
+        for role in ["snapshot", "targets"].into_iter().chain(roles.keys().map(String::as_str)) {
             let all = numbered(directory, role)?;
             let old = all.len().saturating_sub(OLD_KEPT);
             for path in all.into_values().take(old) {
@@ -299,9 +330,14 @@ impl Repository {
 }
 
 impl State {
-    /// Whether nodes are told of this version of the targets, by keys that the root names.
+    /// Whether nodes are told of this version of the targets and of the roles that are here, by keys that the root names.
     fn is_told(&self, targets: u64) -> bool {
-        self.published.as_ref().is_some_and(|published| names(published, targets) && published.is_vouched(&self.root))
+        self.published.as_ref().is_some_and(|published| {
+            let listed = published.roles();
+            names(published, targets)
+                && self.roles.iter().all(|(name, (_, role))| listed.get(name) == Some(&role.version))
+                && published.is_vouched(&self.root)
+        })
     }
 }
 

@@ -11,6 +11,11 @@ use std::process::{Child, Command, Stdio};
 
 use orangery_tests::fleet::Fleet;
 use orangery_tests::process::{output, succeed};
+use orangery_trust::canonical;
+use orangery_trust::repository::SigningKey;
+use ring::signature::Ed25519KeyPair;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -127,12 +132,14 @@ impl World {
         succeed(self.fleet.release("publish", "app", version, &tree, MANIFEST).args(more));
     }
 
-    /// The digest of a release's manifest, as the targets that the owner signed name it.
+    /// The digest of a release's manifest, as the targets that were signed name it.
     fn digest(&self, version: &str) -> Option<String> {
-        let targets: Value =
-            serde_json::from_slice(&fs::read(self.fleet.home().join("owner/targets.json")).unwrap()).unwrap();
-        let target = &targets["signed"]["targets"][path(version)];
-        target["hashes"]["sha256"].as_str().map(str::to_owned)
+        ["targets.json", "team.json"].into_iter().find_map(|file| {
+            let bytes = fs::read(self.fleet.home().join("owner").join(file)).ok()?;
+            let metadata: Value = serde_json::from_slice(&bytes).unwrap();
+            let target = &metadata["signed"]["targets"][path(version)];
+            target["hashes"]["sha256"].as_str().map(str::to_owned)
+        })
     }
 
     /// Both clients trust the repository as it is: this root, and these versions of the app with the content that the owner
@@ -154,18 +161,58 @@ impl World {
     /// A copy of the repository, changed, which both clients must refuse for one of these reasons when they begin with it.
     #[track_caller]
     fn refused(&self, name: &str, reasons: &[&str], change: impl FnOnce(&Path)) {
+        self.refused_for(name, &path("1.0.0"), reasons, change);
+    }
+
+    /// The same when they ask for this target.
+    #[track_caller]
+    fn refused_for(&self, name: &str, target: &str, reasons: &[&str], change: impl FnOnce(&Path)) {
         let copy = self.fleet.path().join("copies").join(name);
         for part in ["metadata", "targets"] {
             copy_directory(&self.repository().join(part), &copy.join(part));
         }
         change(&copy);
         self.remember(name);
-        self.refused_as_is(&copy, name, name, 0, reasons);
+        self.refused_with(&copy, name, name, 0, target, reasons);
+    }
+
+    /// Signs snapshot and timestamp of a copy anew, for this metadata of a delegated role.
+    fn sign_snapshot_of(&self, role: &str, bytes: &[u8], copy: &Path) {
+        let key = |name: &str| {
+            let pem = fs::read_to_string(self.fleet.home().join("coordinator").join(name)).unwrap();
+            pair(&pem)
+        };
+        let mut described = (format!("{role}.json"), bytes.to_vec());
+        let (snapshot, timestamp) = (newest(copy, "snapshot"), copy.join("metadata/timestamp.json"));
+        for (file, key) in [(snapshot, key("snapshot.key")), (timestamp, key("timestamp.key"))] {
+            let mut metadata: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            let meta = &mut metadata["signed"]["meta"][&described.0];
+            meta["length"] = described.1.len().into();
+            meta["hashes"]["sha256"] = orangery::sha256::digest(&described.1).to_string().into();
+            let message = canonical::to_vec(&metadata["signed"]).unwrap();
+            metadata["signatures"][0]["sig"] = hex(key.sign(&message).as_ref()).into();
+            let signed = metadata.to_string().into_bytes();
+            fs::write(&file, &signed).unwrap();
+            described = ("snapshot.json".to_owned(), signed);
+        }
     }
 
     #[track_caller]
     fn refused_as_is(&self, repository: &Path, name: &str, memory: &str, ahead_days: u32, reasons: &[&str]) {
-        for verdict in self.clients.verdicts(memory, repository, ahead_days, &[path("1.0.0")]) {
+        self.refused_with(repository, name, memory, ahead_days, &path("1.0.0"), reasons);
+    }
+
+    #[track_caller]
+    fn refused_with(
+        &self,
+        repository: &Path,
+        name: &str,
+        memory: &str,
+        ahead_days: u32,
+        target: &str,
+        reasons: &[&str],
+    ) {
+        for verdict in self.clients.verdicts(memory, repository, ahead_days, &[target.to_owned()]) {
             let Verdict::Refused { refused } = &verdict else { panic!("{name} is accepted: {verdict:?}") };
             assert!(reasons.iter().any(|reason| refused.contains(reason)), "{name}: {refused}");
         }
@@ -243,6 +290,54 @@ fn python_tuf_and_tuf_js_accept_a_repository_through_its_whole_life_and_no_forge
 
     refusals(&world);
     world.accepted("memory", 7, &["1.0.0", "1.2.0"], &["1.1.0"]);
+    delegation(&world);
+}
+
+/// The app is left to a key of its own, and taken back.
+fn delegation(world: &World) {
+    world.orangery(&["keys", "delegate", "app", "--name", "team"]);
+    // What the owner signed stays. For all else the role is asked, which has signed nothing yet.
+    world.accepted("memory", 7, &["1.0.0", "1.3.0"], &[]);
+    world.publish("1.4.0", &[]);
+    world.publish("1.5.0", &[]);
+    world.accepted("memory", 7, &["1.0.0", "1.4.0", "1.5.0"], &["1.1.0"]);
+    world.orangery(&["release", "revoke", "app@1.5.0"]);
+    world.accepted("memory", 7, &["1.4.0"], &["1.5.0"]);
+    let ask = |name: &str, reasons: &[&str], change: &dyn Fn(&Path)| {
+        world.refused_for(name, &path("1.4.0"), reasons, change);
+    };
+    ask("a role with other bytes than the snapshot names", &["xpected hash"], &|copy| {
+        forge(&newest(copy, "team"), "/signed/x-orangery-signed-at", "2001-01-01T00:00:00Z".into());
+    });
+    // The coordinator in wrong hands: it signs a snapshot for a role that another key has signed.
+    ask("a role that another key has signed", &["UnsignedMetadataError", "signed by 0/1 keys"], &|copy| {
+        let role = newest(copy, "team");
+        let mut metadata: Value = serde_json::from_slice(&fs::read(&role).unwrap()).unwrap();
+        let stranger = pair(&SigningKey::generate().unwrap().to_pem());
+        let message = canonical::to_vec(&metadata["signed"]).unwrap();
+        metadata["signatures"][0]["sig"] = hex(stranger.sign(&message).as_ref()).into();
+        let bytes = metadata.to_string().into_bytes();
+        fs::write(&role, &bytes).unwrap();
+        world.sign_snapshot_of("team", &bytes, copy);
+    });
+    world.orangery(&["keys", "undelegate", "app"]);
+    world.accepted("memory", 7, &["1.0.0", "1.3.0"], &["1.4.0", "1.5.0"]);
+    world.publish("1.6.0", &[]);
+    world.accepted("memory", 7, &["1.0.0", "1.6.0"], &["1.4.0"]);
+}
+
+/// A key of ours in the hands of somebody who signs what they like.
+fn pair(pem: &str) -> Ed25519KeyPair {
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 fn refusals(world: &World) {

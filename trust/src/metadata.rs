@@ -8,7 +8,7 @@ mod roles;
 
 use std::fmt;
 
-pub(crate) use delegation::Delegation;
+pub(crate) use delegation::{Delegation, Paths};
 pub(crate) use envelope::{Content, Envelope, signed_by};
 pub use roles::Target;
 pub(crate) use roles::{Metafile, RoleKeys, Root, Snapshot, Targets, Timestamp};

@@ -9,12 +9,14 @@
 
 mod build;
 mod change;
+mod delegated;
 mod online;
 mod root;
 mod signing_key;
 mod targets;
 
 pub use change::{Draft, KeyNames};
+pub use delegated::{DelegatedRole, is_role_name, role_of};
 pub use online::{ONLINE_VALID_SECS, Online, Published, RENEW_AFTER_SECS};
 pub use root::{KeyHolders, ROOT_VALID_SECS, RootContent, VerifiedRoot, sign_root, verify_root};
 pub use signing_key::{KeyError, SigningKey, read_public_key};
@@ -67,11 +69,25 @@ pub enum BuildError {
         /// The digest that is signed.
         signed: String,
     },
-    /// The targets leave some paths to other roles, and what follows them would not.
+    /// A delegated role cannot be called so.
     #[error(
-        "the targets have delegations, which this version of orangery cannot carry on; change them with the tool that made them"
+        "a role cannot be called {name:?}; choose a name as an app has, and none of root, targets, snapshot and timestamp"
     )]
-    Delegated,
+    RoleName {
+        /// The name.
+        name: String,
+    },
+    /// The app is left to another role or key, or the role has another app.
+    #[error(
+        "cannot leave {app} to that key: the role {role} stands for it, or for another app, already; end that first with \
+         `orangery keys undelegate`, or choose another --name"
+    )]
+    DelegatedAlready {
+        /// The app.
+        app: AppName,
+        /// The role that is in the way.
+        role: String,
+    },
     /// The version cannot grow any more.
     #[error("the version of the {role} metadata cannot grow any more")]
     VersionExhausted {

@@ -7,9 +7,11 @@ mod common;
 use common::{Client, DAY, MANIFEST, NOW, Repo, key};
 use orangery_trust::release::{Custom, target_file};
 use orangery_trust::repository::{
-    BuildError, ONLINE_VALID_SECS, Online, Published, RootContent, TargetsContent, verify_root, verify_targets,
+    BuildError, DelegatedRole, ONLINE_VALID_SECS, Online, Published, RootContent, SigningKey, TargetsContent,
+    verify_root, verify_targets,
 };
-use orangery_trust::{Refusal, Role};
+use orangery_trust::{Refusal, Role, Search, Stored, TrustedSet};
+use orangery_wire::AppName;
 use serde_json::Value;
 
 fn custom(version: &str) -> Custom {
@@ -196,4 +198,78 @@ fn a_following_root_has_the_next_version_and_the_same_keys() {
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!((first.version, second.version), (1, 2));
     assert_ne!(first.fingerprint, second.fingerprint);
+}
+
+#[test]
+fn a_delegated_role_signs_its_app_and_nothing_else_and_the_owner_has_the_last_word() {
+    let repo = Repo::new();
+    let team = key();
+    let (app, other): (AppName, AppName) = ("greeter".parse().unwrap(), "other".parse().unwrap());
+    let mut content = TargetsContent::next(&repo.latest_root, &repo.latest_targets).unwrap();
+    assert_eq!(content.delegate("team", &app, &team.public()), Ok(true));
+    assert_eq!(content.delegate("team", &app, &team.public()), Ok(false));
+    for (name, app) in [("team", &other), ("second", &app)] {
+        assert!(matches!(content.delegate(name, app, &team.public()), Err(BuildError::DelegatedAlready { .. })));
+    }
+    for name in ["root", "targets", "../x", ""] {
+        assert!(matches!(content.delegate(name, &other, &team.public()), Err(BuildError::RoleName { .. })), "{name}");
+    }
+    let signed = content.sign(&repo.latest_root, &[&repo.targets], NOW, NOW + DAY).unwrap();
+    let top = verify_targets(&repo.latest_root, &signed, NOW).unwrap();
+    let version = "2.0.0".parse().unwrap();
+    assert_eq!(top.role_for(&app, &version), Some("team"));
+    assert_eq!(top.role_for(&other, &version), None);
+    assert_eq!(top.roles().iter().map(DelegatedRole::app).collect::<Vec<_>>(), [Some(app.clone())]);
+
+    let sign = |app: &AppName, key: &SigningKey, version: u64| {
+        let mut role = TargetsContent::first_of("team", version);
+        let custom = Custom { app: app.clone(), version: "2.0.0".parse().unwrap(), floor: None };
+        role.add_release(&custom, MANIFEST).unwrap();
+        role.sign_role(&top, &[key], NOW, NOW + DAY)
+    };
+    let refusal = |error: BuildError| match error {
+        BuildError::Refused(Refusal::Delegated { refusal, .. }) => *refusal,
+        error => panic!("{error:?}"),
+    };
+    assert!(refusal(sign(&other, &team, 1).unwrap_err()).to_string().contains("other/2.0.0"), "another app");
+    assert!(matches!(refusal(sign(&app, &key(), 1).unwrap_err()), Refusal::Unsigned { .. }), "another key");
+    assert!(top.vouched_role("team", &signed).is_err(), "targets are no role's metadata");
+    let role = sign(&app, &team, 3).unwrap();
+    assert!(top.verify_role("team", &role, NOW + DAY).is_err(), "it has expired");
+    assert!(verify_targets(&repo.latest_root, &role, NOW).is_err(), "and a role's metadata are no targets");
+
+    let roles = |bytes: &[u8]| [("team".to_owned(), bytes.to_vec())].into();
+    let publish = |targets: &[u8], roles, before: &Published| {
+        repo.online.publish_with(&repo.latest_root, targets, &roles, Some(before), NOW)
+    };
+    let published = publish(&signed, roles(&role), &repo.published).unwrap();
+    assert_eq!(published.roles(), [("team".to_owned(), 3)].into());
+    assert!(publish(&signed, roles(&sign(&app, &team, 2).unwrap()), &published).is_err(), "no step back");
+    let mut content = TargetsContent::next(&repo.latest_root, &signed).unwrap();
+    assert!(content.undelegate(&app) && !content.undelegate(&app));
+    let targets = content.sign(&repo.latest_root, &[&repo.targets], NOW, NOW + DAY).unwrap();
+    assert!(publish(&targets, roles(&role), &published).is_err(), "nobody vouches for it now");
+    let ended = publish(&targets, std::collections::BTreeMap::new(), &published).unwrap();
+    assert_eq!(ended.roles(), published.roles(), "what was listed stays listed");
+
+    // Nodes: found by way of the role, unless the owner has taken it back.
+    for vetoed in [false, true] {
+        let mut content = TargetsContent::next(&repo.latest_root, &signed).unwrap();
+        assert!(!vetoed || content.veto(&app, &version));
+        let targets = content.sign(&repo.latest_root, &[&repo.targets], NOW, NOW + DAY).unwrap();
+        let after = publish(&targets, roles(&role), &published).unwrap();
+        let stored = Stored {
+            roots: vec![repo.latest_root.clone()],
+            timestamp: Some(after.timestamp),
+            snapshot: Some(after.snapshot),
+            targets: Some(targets),
+        };
+        let set = TrustedSet::load(&stored).unwrap();
+        let mut search = Search::for_release(&set, &app, &version, NOW).unwrap();
+        assert_eq!(search.next().is_some(), !vetoed);
+        while search.next().is_some() {
+            search.supply(Some(&role)).unwrap();
+        }
+        assert_eq!(search.release().is_ok(), !vetoed);
+    }
 }

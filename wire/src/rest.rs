@@ -1,5 +1,7 @@
 //! What travels over HTTPS besides files: JSON bodies of the coordinator's REST API.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
@@ -159,7 +161,8 @@ pub struct TrustRequest {
     /// The next `N.root.json`; without it the root stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
-    /// Newer targets, which name no release that is not here already; without them they stay.
+    /// Newer targets, or newer metadata of a delegated role, which name no release that is not here already; without them
+    /// they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
 }
@@ -182,6 +185,9 @@ pub struct TrustView {
     /// When snapshot and timestamp expire; the coordinator signs them anew every day.
     #[serde(default)]
     pub online_expires_at: Option<UnixTime>,
+    /// Of the delegated roles, by name; those that have ended are among them.
+    #[serde(default)]
+    pub roles: BTreeMap<String, u64>,
 }
 
 /// Answer to `POST /v1/trust/online-keys`: the keys that the coordinator will sign with once a root names them.
@@ -201,7 +207,7 @@ pub struct OnlineKeysView {
 pub struct PublishRequest {
     /// The manifest's bytes, which are UTF-8 JSON.
     pub manifest: String,
-    /// `targets.json` as signed by the owner.
+    /// `targets.json` as signed by the owner, or the metadata of the delegated role that signs the app.
     pub targets: String,
 }
 

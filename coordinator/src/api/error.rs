@@ -183,6 +183,8 @@ impl From<RepositoryError> for ApiError {
             RepositoryError::TargetsNeeded => Self::invalid("targets_unsigned", error.to_string())
                 .next("`orangery keys publish` signs them and sends both"),
             RepositoryError::KeyNotTrusted { .. } => Self::invalid("root_other_coordinator", error.to_string()),
+            RepositoryError::NotLeft { .. } => Self::invalid("not_delegated", error.to_string())
+                .next("`orangery keys status` says who signs which app"),
             RepositoryError::NoManifest { .. } => Self::invalid("release_missing", error.to_string()),
             RepositoryError::WrongManifest { .. } => Self::invalid("wrong_manifest", error.to_string())
                 .next("sign the release that is published: `orangery release sign`"),
@@ -206,6 +208,7 @@ fn root_code(refusal: &Refusal) -> &'static str {
 
 fn refusal_code(refusal: &Refusal) -> &'static str {
     match refusal {
+        Refusal::Delegated { refusal, .. } => refusal_code(refusal),
         Refusal::Unsigned { .. } => "targets_unsigned",
         Refusal::Rollback { .. } | Refusal::WrongVersion { .. } => "targets_old",
         Refusal::Expired { .. } => "targets_expired",
@@ -217,6 +220,7 @@ fn refusal_code(refusal: &Refusal) -> &'static str {
 
 fn refusal_next(refusal: &Refusal) -> &'static str {
     match refusal {
+        Refusal::Delegated { refusal, .. } => refusal_next(refusal),
         Refusal::Unsigned { .. } => "sign with the owner's keys that this coordinator's trust root names",
         Refusal::Rollback { .. } | Refusal::WrongVersion { .. } => {
             "somebody published in between: sign the release again on top of the coordinator's newest targets"

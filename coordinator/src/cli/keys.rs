@@ -5,6 +5,7 @@
 
 mod args;
 mod carry;
+mod delegate;
 mod recover;
 mod show;
 
@@ -70,6 +71,10 @@ pub async fn run(home: &Home, command: KeysCommand, passphrases: &Passphrases) -
             })
             .await;
         }
+        KeysCommand::Delegate { app, name, key } => {
+            delegate::begin(home, &app, name.as_ref().unwrap_or(&app), key.as_deref(), passphrases).await?;
+        }
+        KeysCommand::Undelegate { app } => delegate::end(home, &app, passphrases).await?,
         KeysCommand::Rotate { key, staging } => return rotate(home, key, &staging, passphrases).await,
         KeysCommand::Renew { staging } => {
             if !staging.stage {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use orangery_trust::repository::verify_targets;
+use orangery_trust::repository::role_of;
 use orangery_wire::Version;
 use orangery_wire::manifest::Entry;
 use orangery_wire::rest::ReleaseView;
@@ -120,43 +120,88 @@ pub async fn sign_bundle(
     {
         tracing::debug!(reason = %error, "roots were not followed");
     }
-    let (owner, now) = (Owner::open(home, passphrases)?, output::now());
+    let (root, now) = (owner::latest_root(home)?, output::now());
     let newest = match client {
-        Some(client) => client.newest_targets(owner.root(), now).await,
+        Some(client) => client.newest_targets(&root, now).await,
         None => Ok(None),
     };
-    match newest {
-        Ok(Some(targets)) => {
-            if let Adopted::Theirs { lost } = owner.adopt(&targets)? {
-                output::note("the owner has signed on another machine since: signing on top of that");
-                for release in lost {
-                    output::note(format!("{release} was signed here and never published: sign its file again"));
-                }
-            }
-        }
-        Ok(None) => {}
+    let newest = match newest {
+        Ok(newest) => newest,
         Err(MetadataError::Client(ClientError::Unreachable { .. })) => {
             output::note("the coordinator cannot be reached: signing on top of what was signed on this machine");
+            None
         }
         Err(error) => {
             let error = anyhow::Error::new(error);
             output::note(format!("what the coordinator has is left aside: {error:#}"));
+            None
+        }
+    };
+    let (app, version) = (&bundle.manifest().app, &bundle.manifest().version);
+    let signer = owner::signer_of(home, newest.as_deref(), app, version)?;
+    let (owner, newest) = match signer {
+        None => (Owner::open(home, passphrases)?, newest),
+        Some((role, targets)) => open_role(home, client, &role, &targets, passphrases).await?,
+    };
+    if let Some(newest) = newest
+        && let Adopted::Theirs { lost } = owner.adopt(&newest)?
+    {
+        output::note("the owner has signed on another machine since: signing on top of that");
+        for release in lost {
+            output::note(format!("{release} was signed here and never published: sign its file again"));
         }
     }
     Ok(owner.sign(bundle, floor, now)?)
 }
 
-/// Takes a release back, here and at the coordinator. The same again changes nothing.
+/// Opens the directory to sign as a delegated role, and fetches what is published of it.
+async fn open_role(
+    home: &Home,
+    client: Option<&Client>,
+    role: &str,
+    targets: &[u8],
+    passphrases: &Passphrases,
+) -> anyhow::Result<(Owner, Option<Vec<u8>>)> {
+    let published = match client {
+        Some(client) => client.role(role).await.unwrap_or_default(),
+        None => None,
+    };
+    let (seen, metadata) = published.unzip();
+    Ok((Owner::open_role(home, targets, role, seen.unwrap_or(0), passphrases)?, metadata))
+}
+
+/// Takes a release back, here and at the coordinator. The same again changes nothing. What a delegated role signs its own key
+/// takes back, or, where that is not here, the owner's.
 async fn revoke(home: &Home, release: &ReleaseName, passphrases: &Passphrases) -> anyhow::Result<()> {
     let (client, now) = (Client::open(home)?, output::now());
     keys::follow_roots(home, &client).await?;
-    let owner = Owner::open(home, passphrases)?;
-    keys::adopt(&owner, &client).await?;
+    let newest = client.unverified_targets().await?;
+    let owner = match owner::signer_of(home, newest.as_deref(), &release.app, &release.version)? {
+        None => None,
+        Some((role, targets)) => match open_role(home, Some(&client), &role, &targets, passphrases).await {
+            Ok((owner, published)) => {
+                published.map_or(Ok(Adopted::Nothing), |published| owner.adopt(&published))?;
+                Some(owner)
+            }
+            Err(error) if home.targets_key().exists() => {
+                output::note(format!("taking it back as the owner: {error:#}"));
+                None
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    let owner = if let Some(owner) = owner {
+        owner
+    } else {
+        let owner = Owner::open(home, passphrases)?;
+        keys::adopt(&owner, &client).await?;
+        owner
+    };
     let targets = owner.revoke(&release.app, &release.version, now)?;
-    let taken = client.set_trust(None, Some(&targets)).await.context("the coordinator does not take the revocation")?;
+    client.set_trust(None, Some(&targets)).await.context("the coordinator does not take the revocation")?;
     output::line(format!(
-        "{release} is revoked for good, in version {} of the targets. Nodes that do not have it refuse it; those that run it go on          and say so: deploy another version to them.",
-        taken.targets.unwrap_or_default()
+        "{release} is revoked for good. Nodes that do not have it refuse it; those that run it go on and say so: deploy \
+         another version to them."
     ))?;
     Ok(())
 }
@@ -173,7 +218,12 @@ async fn push_bundle(home: &Home, client: &Client, bundle: &Bundle) -> anyhow::R
 
 fn say_signed(signed: &Signed) -> String {
     let what = if signed.is_new { "signed" } else { "was signed before" };
-    format!("{what}, in version {} of the targets, until {}", signed.targets_version, output::moment(signed.expires))
+    let whose = signed.role.as_deref().map_or(String::new(), |role| format!(" by {role}"));
+    format!(
+        "{what}{whose}, in version {} of the targets, until {}",
+        signed.targets_version,
+        output::moment(signed.expires)
+    )
 }
 
 fn summary(bundle: &Bundle) -> String {
@@ -243,7 +293,7 @@ fn verify_file(home: &Home, file: &Path, json: bool) -> anyhow::Result<()> {
     let targets = bundle.targets();
     let targets = targets.with_context(|| format!("{path} is not signed; run `orangery release sign {path}`"))?;
     let unsigned = || format!("the signature in {path} does not hold; run `orangery release sign {path}`");
-    let verified = verify_targets(&owner::latest_root(home)?, targets, output::now()).with_context(unsigned)?;
+    let verified = owner::verify_signed(home, targets, output::now()).with_context(unsigned)?;
     let release = verified.release(&manifest.app, &manifest.version).with_context(unsigned)?;
     if release.id != bundle.id() {
         bail!("{path} was changed after it was signed: its id is {}, signed is {}", bundle.id(), release.id);
@@ -258,7 +308,8 @@ fn verify_file(home: &Home, file: &Path, json: bool) -> anyhow::Result<()> {
     }
     output::line(format!("{path}: {}", summary(&bundle)))?;
     output::line(format!(
-        "signed by the owner, in version {} of the targets, until {}",
+        "signed by {}, in version {} of the targets, until {}",
+        role_of(targets).as_deref().unwrap_or("the owner"),
         verified.version,
         output::moment(verified.expires)
     ))?;

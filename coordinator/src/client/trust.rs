@@ -47,4 +47,11 @@ impl Client {
         let Some(version) = self.trust().await?.targets else { return Ok(None) };
         Ok(self.file(&format!("/metadata/{version}.targets.json")).await?.map(|bytes| bytes.to_vec()))
     }
+
+    /// The published metadata of a delegated role, with its version, whoever has signed it; `None` if there is none.
+    pub async fn role(&self, name: &str) -> Result<Option<(u64, Vec<u8>)>, ClientError> {
+        let Some(version) = self.trust().await?.roles.get(name).copied() else { return Ok(None) };
+        let file = self.file(&format!("/metadata/{version}.{name}.json")).await?;
+        Ok(file.map(|bytes| (version, bytes.to_vec())))
+    }
 }

@@ -1,9 +1,12 @@
 //! Who can do what with which key. It needs no passphrase: key files name themselves.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use orangery_trust::repository::{Draft, KeyNames, RootContent, VerifiedRoot, verify_root, vouched_targets};
-use orangery_trust::{PublicKey, Role};
+use orangery_trust::repository::{
+    DelegatedRole, Draft, KeyNames, RootContent, VerifiedRoot, verify_root, vouched_targets,
+};
+use orangery_trust::{PublicKey, Role, role_file};
 use orangery_wire::UnixTime;
 use serde::Serialize;
 
@@ -27,6 +30,8 @@ pub struct KeysStatus {
     pub root: Term,
     /// The newest targets that are here.
     pub targets: Option<Term>,
+    /// The newest metadata of delegated roles that is here, by role.
+    pub delegated: BTreeMap<String, Term>,
     /// When the coordinator's snapshot and timestamp expire; `None` if it cannot be asked or has none.
     pub online_expires_at: Option<UnixTime>,
     /// Who can do what.
@@ -38,10 +43,10 @@ pub struct KeysStatus {
 /// Who can do one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleStatus {
-    /// The role of The Update Framework.
-    pub role: &'static str,
+    /// The role of The Update Framework, or the name of a delegated one.
+    pub role: String,
     /// What its keys can do.
-    pub may: &'static str,
+    pub may: String,
     /// How many of them it takes.
     pub threshold: usize,
     /// Its keys.
@@ -90,12 +95,24 @@ impl KeysStatus {
         let files = key_files(home);
         let staged = Staged::load(home)?.map(|staged| staged_status(&staged, &files)).transpose()?;
         let targets = read_if_there(&home.targets())?.and_then(|targets| vouched_targets(&bytes, &targets).ok());
+        let mut roles = roles(&root.content(), root.names(), &files);
+        let mut delegated = BTreeMap::new();
+        if let Some(targets) = &targets {
+            roles.extend(targets.roles().into_iter().map(|role| delegated_role(role, &files)));
+            for role in targets.roles() {
+                let here = read_if_there(&home.owner().join(role_file(&role.name)))?;
+                if let Some(signed) = here.and_then(|here| targets.vouched_role(&role.name, &here).ok()) {
+                    delegated.insert(role.name, Term { version: signed.version, expires_at: signed.expires });
+                }
+            }
+        }
         let targets = targets.map(|targets| Term { version: targets.version, expires_at: targets.expires });
         Ok(Self {
             root: Term { version: root.version, expires_at: root.expires },
             targets,
             online_expires_at: None,
-            roles: roles(&root.content(), root.names(), &files),
+            delegated,
+            roles,
             staged,
         })
     }
@@ -124,18 +141,30 @@ pub fn draft_roles(draft: &Draft) -> Vec<RoleStatus> {
     roles(&draft.content(), draft.names(), &[])
 }
 
+/// Who signs an app that is left to a role of its own.
+fn delegated_role(role: DelegatedRole, files: &[KeyFile]) -> RoleStatus {
+    let may = match role.app() {
+        Some(app) => format!("sign and revoke releases of {app}"),
+        None => format!("sign targets at {}", role.paths.join(", ")),
+    };
+    let names = role.keys.iter().map(|key| (key.clone(), role.name.clone())).collect();
+    let keys = role.keys.iter().map(|key| holder(key, &names, files)).collect();
+    RoleStatus { role: role.name, may, threshold: role.threshold, keys }
+}
+
+fn holder(key: &PublicKey, names: &KeyNames, files: &[KeyFile]) -> Holder {
+    let file = files.iter().find(|file| file.public() == key);
+    let stem = || file.and_then(|file| file.path().file_stem()?.to_str().map(str::to_owned));
+    Holder {
+        id: key.id().to_string(),
+        name: names.get(key).cloned().or_else(stem),
+        file: file.map(|file| file.path().to_owned()),
+        sealed: file.is_some_and(|file| file.cost().is_some()),
+    }
+}
+
 /// Who can do what by this root, with the key files that are here.
 fn roles(root: &RootContent, names: &KeyNames, files: &[KeyFile]) -> Vec<RoleStatus> {
-    let holder = |key: &PublicKey| {
-        let file = files.iter().find(|file| file.public() == key);
-        let stem = || file.and_then(|file| file.path().file_stem()?.to_str().map(str::to_owned));
-        Holder {
-            id: key.id().to_string(),
-            name: names.get(key).cloned().or_else(stem),
-            file: file.map(|file| file.path().to_owned()),
-            sealed: file.is_some_and(|file| file.cost().is_some()),
-        }
-    };
     let all = [
         (Role::Root, "sign a new root, which says whose keys count"),
         (Role::Targets, "sign and revoke releases"),
@@ -145,8 +174,9 @@ fn roles(root: &RootContent, names: &KeyNames, files: &[KeyFile]) -> Vec<RoleSta
     all.into_iter()
         .map(|(role, may)| {
             let holders = root.holders(role);
-            let keys = holders.keys.iter().map(holder).collect();
-            RoleStatus { role: role.as_str(), may, threshold: holders.threshold, keys }
+            let keys = holders.keys.iter().map(|key| holder(key, names, files)).collect();
+            let (role, may) = (role.as_str().to_owned(), may.to_owned());
+            RoleStatus { role, may, threshold: holders.threshold, keys }
         })
         .collect()
 }

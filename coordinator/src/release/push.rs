@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use indicatif::ProgressBar;
 use orangery_trust::Refusal;
-use orangery_trust::repository::verify_targets;
+use orangery_trust::repository::{VerifiedTargets, role_of, verify_targets};
 use orangery_wire::rest::{PublishRequest, ReleaseView};
 use orangery_wire::{AppName, Digest, Manifest, ReleaseId, Version};
 use tokio::io::AsyncReadExt as _;
@@ -110,9 +110,18 @@ enum Standing {
 /// Publishing must make nothing vanish that is published. If that cannot be seen here the coordinator has to decide.
 async fn standing(client: &Client, root: &[u8], bundle: &Bundle, targets: &[u8]) -> Result<Standing, PushError> {
     let now = output::now();
-    let ours = verify_targets(root, targets, now).map_err(|refusal| PushError::Untrusted(Box::new(refusal)))?;
-    let published = client.newest_targets(root, now).await.ok().flatten();
-    let published = published.and_then(|published| verify_targets(root, &published, now).ok());
+    let untrusted = |refusal| PushError::Untrusted(Box::new(refusal));
+    let top = client.newest_targets(root, now).await.ok().flatten();
+    let top = top.and_then(|top| verify_targets(root, &top, now).ok());
+    let (ours, published) = match role_of(targets) {
+        None => (verify_targets(root, targets, now).map_err(untrusted)?, top),
+        Some(role) => {
+            let nothing = || Refusal::Missing { file: "targets.json".to_owned() };
+            let top = top.ok_or_else(|| untrusted(nothing()))?;
+            let ours = top.verify_role(&role, targets, now).map_err(untrusted)?;
+            (ours, published_role(client, &top, &role).await)
+        }
+    };
     let manifest = bundle.manifest();
     match published {
         Some(published) if !goes_on_from(&ours, &published) => {
@@ -122,6 +131,11 @@ async fn standing(client: &Client, root: &[u8], bundle: &Bundle, targets: &[u8])
         }
         _ => Ok(Standing::Next),
     }
+}
+
+async fn published_role(client: &Client, top: &VerifiedTargets, role: &str) -> Option<VerifiedTargets> {
+    let (_, published) = client.role(role).await.ok().flatten()?;
+    top.vouched_role(role, &published).ok()
 }
 
 fn outdated(bundle: &Bundle) -> PushError {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use orangery_trust::release::target_path;
-use orangery_trust::repository::{Draft, VerifiedRoot, VerifiedTargets, verify_targets, vouched_targets};
+use orangery_trust::repository::{Draft, VerifiedRoot, VerifiedTargets, role_of, verify_targets, vouched_targets};
 use orangery_trust::{PublicKey, Refusal, Role};
 use orangery_wire::rest::TrustView;
 use orangery_wire::{AppName, UnixTime, Version};
@@ -25,7 +25,8 @@ pub enum Standing {
 impl Repository {
     /// Takes a root, targets, or both from the owner. A root must be the next one, signed by enough keys of the present one
     /// and of its own, and name keys that this coordinator has; targets must be newer. If the root takes the targets' keys
-    /// away, targets signed by the new ones must come with it. The same again completes what was cut short and changes
+    /// away, targets signed by the new ones must come with it. In place of targets it takes the metadata of a delegated role, by
+    /// the rules that the targets set for it. The same again completes what was cut short and changes
     /// nothing else.
     pub fn accept(
         &self,
@@ -33,6 +34,14 @@ impl Repository {
         targets: Option<&[u8]>,
         now: UnixTime,
     ) -> Result<TrustView, RepositoryError> {
+        if let Some((metadata, role)) = targets.and_then(|bytes| Some((bytes, role_of(bytes)?))) {
+            if root.is_some() {
+                self.accept(root, None, now)?;
+            }
+            let mut state = self.lock();
+            self.accept_role(&mut state, &role, metadata, now)?;
+            return Ok(state.view());
+        }
         let mut state = self.lock();
         let next = match root.filter(|root| *root != state.root) {
             Some(root) => Some((root, self.check_root(&state, root, now)?)),
@@ -78,10 +87,13 @@ impl Repository {
         let mut floors: BTreeMap<&AppName, Option<Version>> = BTreeMap::new();
         let judge = |(app, version)| {
             let Some((_, targets)) = &state.targets else { return Standing::Good };
-            if targets.is_revoked(app, version) {
+            let mut signed = std::iter::once(targets).chain(state.roles.values().map(|(_, role)| role));
+            if signed.clone().any(|signed| signed.is_revoked(app, version)) {
                 return Standing::Revoked;
             }
-            match floors.entry(app).or_insert_with(|| targets.floor(app)) {
+            let highest =
+                || signed.by_ref().filter_map(|signed| signed.floor(app)).max_by(|a, b| a.semver().cmp(b.semver()));
+            match floors.entry(app).or_insert_with(highest) {
                 Some(floor) if version.semver() < floor.semver() => Standing::BelowFloor(floor.clone()),
                 _ => Standing::Good,
             }
@@ -125,7 +137,7 @@ impl Repository {
     }
 
     /// Targets without a manifest beside them add no release: each that they name must be here.
-    fn check_manifests(&self, targets: &VerifiedTargets) -> Result<(), RepositoryError> {
+    pub(super) fn check_manifests(&self, targets: &VerifiedTargets) -> Result<(), RepositoryError> {
         for release in targets.releases() {
             if !self.files.targets.join(&release.file).exists() {
                 let path = target_path(&release.app, &release.version);
@@ -144,6 +156,7 @@ impl State {
             snapshot: self.published.as_ref().map(|published| published.snapshot_version),
             timestamp: self.published.as_ref().map(|published| published.timestamp_version),
             online_expires_at: self.published.as_ref().map(|published| published.expires),
+            roles: self.published.as_ref().map(super::Published::roles).unwrap_or_default(),
         }
     }
 }

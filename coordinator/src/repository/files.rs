@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use orangery_trust::Refusal;
-use orangery_trust::repository::{Published, SigningKey, verify_root};
+use orangery_trust::repository::{Published, SigningKey, is_role_name, verify_root};
 
 use super::RepositoryError;
 use crate::durable::{create_directories, replace};
@@ -70,12 +70,12 @@ pub(super) fn numbered(metadata: &Path, role: &str) -> Result<BTreeMap<u64, Path
 
 /// `timestamp.json` or `N.ROLE.json`: nothing else, and above all no path.
 pub(super) fn is_metadata_name(name: &str) -> bool {
-    let numbered = |role: &str| {
-        name.strip_suffix(role).is_some_and(|number| {
-            !number.starts_with('0') && number.parse::<u64>().is_ok_and(|n| n.to_string() == number)
-        })
+    let numbered = || {
+        let (number, role) = name.strip_suffix(".json")?.split_once('.')?;
+        let is_number = !number.starts_with('0') && number.parse::<u64>().is_ok_and(|n| n.to_string() == number);
+        Some(is_number && (["root", "snapshot", "targets"].contains(&role) || is_role_name(role)))
     };
-    name == "timestamp.json" || [".root.json", ".snapshot.json", ".targets.json"].into_iter().any(numbered)
+    name == "timestamp.json" || numbered().unwrap_or(false)
 }
 
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, RepositoryError> {

@@ -373,3 +373,69 @@ fn only_metadata_and_manifests_can_be_asked_for() {
         assert!(repository.manifest(&app(), &version, name).unwrap().is_none(), "{name}");
     }
 }
+
+/// Metadata of the role "team" that follows `before` and adds `manifest`.
+fn sign_role(
+    top: &[u8],
+    owner: &Owner,
+    key: &SigningKey,
+    before: Option<&[u8]>,
+    version: &str,
+    manifest: &[u8],
+) -> Vec<u8> {
+    let top = verify_targets(&owner.root, top, NOW).unwrap();
+    let mut content = match before {
+        Some(before) => TargetsContent::next_of(&top, "team", before).unwrap(),
+        None => TargetsContent::first_of("team", 1),
+    };
+    content.add_release(&Custom { app: app(), version: version.parse().unwrap(), floor: None }, manifest).unwrap();
+    content.sign_role(&top, &[key], NOW, NOW + TARGETS_VALID_SECS).unwrap()
+}
+
+#[test]
+fn a_delegated_role_is_published_as_the_targets_have_it_whenever_a_kill_comes() {
+    let (mut owner, team) = (Owner::new(), key());
+    let targets = owner.sign("1.0.0", b"one");
+    let mut content = TargetsContent::next(&owner.root, &targets).unwrap();
+    content.delegate("team", &app(), &team.public()).unwrap();
+    let delegating = content.sign(&owner.root, &[&owner.targets_key], NOW, NOW + TARGETS_VALID_SECS).unwrap();
+    let repository = owner.open(NOW);
+    publish(&repository, "1.0.0", b"one", &targets, NOW).unwrap();
+    let role = sign_role(&delegating, &owner, &team, None, "2.0.0", b"two");
+    publish(&repository, "2.0.0", b"two", &role, NOW).unwrap_err();
+    repository.accept(None, Some(&delegating), NOW).unwrap();
+    publish(&repository, "1.0.0", b"one", &role, NOW).unwrap_err();
+    publish(&repository, "2.0.0", b"other", &role, NOW).unwrap_err();
+    publish(&repository, "2.0.0", b"two", &role, NOW).unwrap();
+    assert_eq!(repository.view().roles, [("team".to_owned(), 1)].into());
+    assert_eq!(repository.metadata("1.team.json").unwrap(), Some(role.clone()));
+    assert_eq!(repository.metadata("1.../x.json").unwrap(), None);
+
+    // Cut after the role's file, and after the snapshot: the start completes it.
+    let next = sign_role(&delegating, &owner, &team, Some(&role), "2.1.0", b"three");
+    let metadata = owner.directory.path().join("metadata");
+    let timestamp = std::fs::read(metadata.join("timestamp.json")).unwrap();
+    publish(&repository, "2.1.0", b"three", &next, NOW).unwrap();
+    for snapshot_too in [true, false] {
+        let version = owner.open(NOW).view().snapshot.unwrap();
+        if snapshot_too {
+            std::fs::remove_file(metadata.join(format!("{version}.snapshot.json"))).unwrap();
+        }
+        std::fs::write(metadata.join("timestamp.json"), &timestamp).unwrap();
+        assert_eq!(owner.open(NOW).view().roles, [("team".to_owned(), 2)].into());
+    }
+    let repository = owner.open(NOW);
+    assert!(publish(&repository, "2.0.0", b"two", &role, NOW).is_err(), "no step back");
+    assert_eq!(repository.standing(&app(), &"2.1.0".parse().unwrap()), Standing::Good);
+    // It ends: nodes are told, and what was listed stays listed and is served (TUF 5.5.5).
+    let mut content = TargetsContent::next(&owner.root, &delegating).unwrap();
+    assert!(content.undelegate(&app()));
+    content.veto(&app(), &"2.1.0".parse().unwrap());
+    let ended = content.sign(&owner.root, &[&owner.targets_key], NOW, NOW + TARGETS_VALID_SECS).unwrap();
+    let view = repository.accept(None, Some(&ended), NOW).unwrap();
+    assert_eq!((view.targets, view.roles), (Some(3), [("team".to_owned(), 2)].into()));
+    assert!(repository.metadata("2.team.json").unwrap().is_some());
+    assert!(publish(&repository, "2.1.0", b"three", &next, NOW).is_err());
+    assert_eq!(repository.standing(&app(), &"2.1.0".parse().unwrap()), Standing::Revoked);
+    node_trusts(&repository, "1.0.0", NOW).unwrap();
+}

@@ -99,7 +99,12 @@ impl<'a> Search<'a> {
             app,
             floor: None,
         };
-        search.visit(None, top);
+        if top.revoked.contains(path) {
+            // What the owner has taken back no role of theirs brings again.
+            search.outcome = Some(Err(Refusal::UnknownTarget { path: path.to_owned(), delegated: false }));
+        } else {
+            search.visit(None, top);
+        }
         Ok(search)
     }
 

@@ -1,6 +1,6 @@
 //! What each role says (TUF 4.3 to 4.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orangery_wire::Digest;
 use serde::Deserialize;
@@ -216,8 +216,11 @@ impl Target {
 
 /// The targets of the top, or of a delegated role.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "TUF calls both the role and what it lists so")]
 pub struct Targets {
     pub targets: BTreeMap<String, Target>,
+    /// Paths that were taken back for good: an addition of ours to the format.
+    pub revoked: BTreeSet<String>,
     /// In the order of their rank.
     pub delegations: Vec<Delegation>,
 }
@@ -225,6 +228,8 @@ pub struct Targets {
 #[derive(Deserialize)]
 pub struct RawTargets {
     targets: BTreeMap<String, Target>,
+    #[serde(default, rename = "x-orangery-revoked")]
+    revoked: BTreeSet<String>,
     delegations: Option<RawDelegations>,
 }
 
@@ -234,6 +239,6 @@ impl Content for Targets {
 
     fn from_raw(raw: RawTargets) -> Result<Self, String> {
         let delegations = raw.delegations.map_or(Ok(Vec::new()), RawDelegations::read)?;
-        Ok(Self { targets: raw.targets, delegations })
+        Ok(Self { targets: raw.targets, revoked: raw.revoked, delegations })
     }
 }

@@ -6,10 +6,12 @@ use orangery_wire::{AppName, UnixTime, Version};
 use serde_json::{Map, Value, json};
 
 use super::build::{Header, sign};
+use super::delegated::{Delegations, name_role};
 use super::root::{VerifiedRoot, verify_root};
 use super::{BuildError, SigningKey};
 use crate::hash::{Hashes, Print, sha256};
-use crate::metadata::{Envelope, Role, Target, Targets};
+use crate::key::PublicKey;
+use crate::metadata::{Delegation, Envelope, Role, Target, Targets};
 use crate::refusal::Refusal;
 use crate::release::{self, Custom, Release, target_path};
 
@@ -26,10 +28,10 @@ pub struct VerifiedTargets {
     pub version: u64,
     /// When they expire.
     pub expires: UnixTime,
-    signed_at: Option<UnixTime>,
+    pub(super) signed_at: Option<UnixTime>,
     targets: BTreeMap<String, Target>,
     revoked: BTreeSet<String>,
-    delegated: bool,
+    pub(super) delegations: Vec<Delegation>,
     print: Print,
 }
 
@@ -42,8 +44,23 @@ impl VerifiedTargets {
         let path = target_path(app, version);
         match self.targets.get(&path) {
             Some(target) => release::read(&path, target),
-            None => Err(Refusal::UnknownTarget { path, delegated: self.delegated }),
+            None => Err(Refusal::UnknownTarget { path, delegated: !self.delegations.is_empty() }),
         }
+    }
+
+    pub(super) fn of(signed: Envelope<Targets>) -> Self {
+        let Envelope { version, expires, signed_at, content, print, .. } = signed;
+        let Targets { targets, revoked, delegations } = content;
+        Self { version, expires, signed_at, targets, revoked, delegations, print }
+    }
+
+    pub(super) fn lists(&self, path: &str) -> bool {
+        self.targets.contains_key(path)
+    }
+
+    /// All paths that are listed, or were.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.targets.keys().chain(&self.revoked).map(String::as_str)
     }
 
     /// All releases, by path. Targets that are something else are left out.
@@ -109,20 +126,11 @@ pub fn vouched_targets(root: &[u8], targets: &[u8]) -> Result<VerifiedTargets, R
 fn vouched(root: &VerifiedRoot, targets: &[u8]) -> Result<VerifiedTargets, Refusal> {
     let signed = Envelope::<Targets>::parse(targets)?;
     signed.verify(&root.content.targets)?;
-    let Envelope { version, expires, signed_at, content, print, .. } = signed;
-    let delegated = !content.delegations.is_empty();
-    let revoked = revoked_in(targets);
-    Ok(VerifiedTargets { version, expires, signed_at, targets: content.targets, revoked, delegated, print })
+    Ok(VerifiedTargets::of(signed))
 }
 
-/// The field in which targets list the paths that were taken back.
+/// The field in which targets list the paths that were taken back; `RawTargets` reads it.
 const REVOKED: &str = "x-orangery-revoked";
-
-fn revoked_in(targets: &[u8]) -> BTreeSet<String> {
-    let envelope = crate::json::parse(targets).unwrap_or_default();
-    let listed = envelope.get("signed").and_then(|signed| signed.get(REVOKED)?.as_array());
-    listed.into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
-}
 
 /// Nodes never set their clocks back behind the time of signing (`TrustedSet::signed_at`). One laptop with a wrong clock
 /// would make all metadata look expired to the whole fleet, for as long as it was ahead: so two clocks must agree.
@@ -135,40 +143,79 @@ pub(super) fn check_clock(role: Role, signed_at: Option<UnixTime>, now: UnixTime
     }
 }
 
-/// Targets under construction, on the owner's side.
+/// Targets under construction: the owner's, or those of a delegated role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetsContent {
     /// The version that signing will give them.
     pub version: u64,
     targets: BTreeMap<String, Target>,
     revoked: BTreeSet<String>,
+    delegations: Delegations,
+    role: Option<String>,
 }
 
 impl TargetsContent {
     /// The first targets, empty.
     pub fn first() -> Self {
-        Self { version: 1, targets: BTreeMap::new(), revoked: BTreeSet::new() }
+        Self::empty(1, None)
+    }
+
+    /// The first of a delegated role, empty. `version` is above all that nodes may have seen of it, 1 if they have seen none.
+    pub fn first_of(role: &str, version: u64) -> Self {
+        Self::empty(version, Some(role.to_owned()))
+    }
+
+    fn empty(version: u64, role: Option<String>) -> Self {
+        let (targets, revoked, delegations) = (BTreeMap::new(), BTreeSet::new(), Delegations::default());
+        Self { version, targets, revoked, delegations, role }
     }
 
     /// The targets that follow `before`, with the same entries. `before` may have expired; it must be signed by keys that
     /// `root` names, which after a change of the targets key is the root before the latest.
     ///
     /// # Errors
-    /// `before` cannot be trusted, its version cannot grow, or it has delegations, which would be lost.
+    /// `before` cannot be trusted, or its version cannot grow.
     pub fn next(root: &[u8], before: &[u8]) -> Result<Self, BuildError> {
-        let VerifiedTargets { version, targets, revoked, delegated, .. } = vouched(&verify_root(root)?, before)?;
-        if delegated {
-            return Err(BuildError::Delegated);
-        }
+        Self::after(vouched(&verify_root(root)?, before)?, Delegations::read(before), None)
+    }
+
+    /// What follows `before`, the metadata of a delegated role, with the same entries. The keys that `top` names for it must
+    /// have signed `before`, which may have expired.
+    ///
+    /// # Errors
+    /// `before` cannot be trusted, or its version cannot grow.
+    pub fn next_of(top: &VerifiedTargets, role: &str, before: &[u8]) -> Result<Self, BuildError> {
+        Self::after(top.vouched_role(role, before)?, Delegations::default(), Some(role.to_owned()))
+    }
+
+    fn after(before: VerifiedTargets, delegations: Delegations, role: Option<String>) -> Result<Self, BuildError> {
+        let VerifiedTargets { version, targets, revoked, .. } = before;
         let version = version.checked_add(1).ok_or(BuildError::VersionExhausted { role: Role::Targets })?;
-        Ok(Self { version, targets, revoked })
+        Ok(Self { version, targets, revoked, delegations, role })
     }
 
     /// Whether this is what comes after `before`: the next version of the same entries.
     pub fn follows(&self, before: &Self) -> bool {
-        self.version == before.version.saturating_add(1)
-            && self.targets == before.targets
-            && self.revoked == before.revoked
+        let next = Self { version: before.version.saturating_add(1), ..before.clone() };
+        *self == next
+    }
+
+    /// Leaves the releases of `app` to the role `name`, which signs with `key` alone. `false` if it is so already.
+    ///
+    /// # Errors
+    /// [`BuildError::RoleName`]; [`BuildError::DelegatedAlready`] if the app or the name is taken.
+    pub fn delegate(&mut self, name: &str, app: &AppName, key: &PublicKey) -> Result<bool, BuildError> {
+        self.delegations.add(name, app, key)
+    }
+
+    /// Ends that: nodes that refresh take nothing any more that the role has signed. `false` if the app was left to nobody.
+    pub fn undelegate(&mut self, app: &AppName) -> bool {
+        self.delegations.remove(app)
+    }
+
+    /// Takes back for good what somebody else has signed, or could. `false` if it was taken back before.
+    pub fn veto(&mut self, app: &AppName, version: &Version) -> bool {
+        self.remove_release(app, version) || self.revoked.insert(target_path(app, version))
     }
 
     /// Adds a release with the bytes of its manifest. `false` if the very same is there already: then nothing changes, and
@@ -238,6 +285,28 @@ impl TargetsContent {
         signed_at: UnixTime,
         expires: UnixTime,
     ) -> Result<Vec<u8>, BuildError> {
+        let bytes = self.to_bytes(keys, signed_at, expires);
+        verify_targets(root, &bytes, signed_at)?;
+        Ok(bytes)
+    }
+
+    /// Signs the metadata of a delegated role with `keys`, which must suffice for what `top` says of it.
+    ///
+    /// # Errors
+    /// [`BuildError::Refused`] if nodes that trust `top` would not accept the result at `signed_at`.
+    pub fn sign_role(
+        &self,
+        top: &VerifiedTargets,
+        keys: &[&SigningKey],
+        signed_at: UnixTime,
+        expires: UnixTime,
+    ) -> Result<Vec<u8>, BuildError> {
+        let bytes = self.to_bytes(keys, signed_at, expires);
+        top.verify_role(self.role.as_deref().unwrap_or_default(), &bytes, signed_at)?;
+        Ok(bytes)
+    }
+
+    fn to_bytes(&self, keys: &[&SigningKey], signed_at: UnixTime, expires: UnixTime) -> Vec<u8> {
         let targets: Map<String, Value> =
             self.targets.iter().map(|(path, target)| (path.clone(), to_value(target))).collect();
         let mut content = Map::new();
@@ -246,10 +315,13 @@ impl TargetsContent {
             let revoked = self.revoked.iter().map(|path| path.as_str().into()).collect();
             content.insert(REVOKED.to_owned(), Value::Array(revoked));
         }
-        let header = Header { role: Role::Targets, version: self.version, signed_at, expires };
-        let bytes = sign(header, content, keys);
-        verify_targets(root, &bytes, signed_at)?;
-        Ok(bytes)
+        if let Some(delegations) = self.delegations.to_value() {
+            content.insert("delegations".to_owned(), delegations);
+        }
+        if let Some(role) = &self.role {
+            name_role(&mut content, role);
+        }
+        sign(Header { role: Role::Targets, version: self.version, signed_at, expires }, content, keys)
     }
 }
 

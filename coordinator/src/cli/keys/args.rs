@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use orangery_wire::AppName;
 
 /// `orangery keys`
 #[derive(Debug, Subcommand)]
@@ -34,6 +35,22 @@ pub enum KeysCommand {
         name: String,
         #[command(flatten)]
         staging: Staging,
+    },
+    /// Let one key sign the releases of one app, and of no other
+    Delegate {
+        /// The app
+        app: AppName,
+        /// What to call the role and its key [default: as the app]
+        #[arg(long)]
+        name: Option<AppName>,
+        /// The public half of a key that was made elsewhere with `keys new` [default: a new key is made here]
+        #[arg(long, value_name = "ed25519:HEX")]
+        key: Option<String>,
+    },
+    /// End that: nodes take nothing any more that this key has signed
+    Undelegate {
+        /// The app
+        app: AppName,
     },
     /// Replace a key by a new one
     Rotate {

@@ -26,10 +26,13 @@ pub async fn status(home: &Home, is_json: bool) -> anyhow::Result<Outcome> {
             ("targets", status.targets.as_ref().map(|term| term.expires_at)),
             ("online", status.online_expires_at),
         ];
+        let delegated = status.delegated.iter().map(|(role, term)| (role.clone(), json!(days(term.expires_at, now))));
+        let delegated: serde_json::Map<String, serde_json::Value> = delegated.collect();
         let days: serde_json::Map<String, serde_json::Value> =
             terms.into_iter().map(|(name, at)| (name.to_owned(), json!(at.map(|at| days(at, now))))).collect();
         let mut value = serde_json::to_value(&status)?;
         value["days_left"] = days.into();
+        value["days_left"]["delegated"] = delegated.into();
         output::json(&value)?;
         return Ok(Outcome::Done);
     }
@@ -58,6 +61,7 @@ fn terms(status: &KeysStatus, now: u64) -> String {
     };
     let mut rows = vec![row(format!("root {}", status.root.version), status.root.expires_at)];
     rows.extend(status.targets.as_ref().map(|term| row(format!("targets {}", term.version), term.expires_at)));
+    rows.extend(status.delegated.iter().map(|(role, term)| row(format!("{role} {}", term.version), term.expires_at)));
     rows.extend(status.online_expires_at.map(|at| row("snapshot, timestamp".to_owned(), at)));
     output::table(&["metadata", "valid until", "left"], &rows)
 }
@@ -76,7 +80,7 @@ fn roles(roles: &[RoleStatus]) -> String {
                 None => "not here".to_owned(),
             };
             rows.push(vec![
-                first(role.may.to_owned()),
+                first(role.may.clone()),
                 first(format!("{} of {}", role.threshold, role.keys.len())),
                 Word::plain(name),
                 Word::plain(key.id.get(..12).unwrap_or(&key.id)),
