@@ -19,6 +19,7 @@ pub mod install;
 pub mod launch;
 pub mod layout;
 pub mod link;
+pub mod notify;
 pub mod outbox;
 pub mod probe;
 pub mod record;

@@ -20,6 +20,7 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::install::Installer;
 use crate::layout::Layout;
 use crate::link::{Link, LinkSettings};
+use crate::notify::Notifier;
 use crate::outbox::{Outbox, OutboxError};
 use crate::record::{self, NodeState};
 use crate::road::RoadError;
@@ -143,7 +144,7 @@ async fn serve(
         .spawn(move || driver.run(&incoming))
         .map_err(RunError::Start)?;
     tracing::info!(node = %identity.node, version = env!("CARGO_PKG_VERSION"), "the agent runs");
-    notify_ready();
+    let notifier = Notifier::from_environment();
     let of_exits = events.clone();
     let tell_exits = async move {
         while let Some(exit) = exited.recv().await {
@@ -157,7 +158,9 @@ async fn serve(
         () = roads::refresh_now_and_then(&world) => {}
         () = identity::keep_fresh(&world.disk, &world.layout, &identity, &world.clock) => {}
         () = tell_exits => {}
+        () = notifier.keep_telling(events.clone()) => {}
     }
+    notifier.stopping();
     let _ = events.send(Event::Stop);
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     if world.settings.runner.on_stop == OnStop::Stop {
@@ -283,16 +286,6 @@ pub fn host_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name: String = text.trim().split('.').next()?.to_lowercase();
     name.parse::<orangery_wire::NodeId>().ok().map(|name| name.to_string())
-}
-
-/// Tells systemd that the agent is up (sd_notify(3)); nothing when it did not ask.
-fn notify_ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    if let Ok(socket) = std::os::unix::net::UnixDatagram::unbound()
-        && let Err(error) = socket.send_to(b"READY=1", &path)
-    {
-        tracing::warn!(reason = %error, "cannot tell systemd that the agent runs");
-    }
 }
 
 /// What `status` can say of an agent that does not run.

@@ -75,6 +75,8 @@ pub enum Event {
     Judged(Vec<(AppName, ReleaseRef, Option<deployment::Reason>)>),
     /// Somebody on this node asks.
     Control(control::Request, tokio::sync::oneshot::Sender<control::Reply>),
+    /// Is the driver alive? It answers with how the agent is, in a few words.
+    Pulse(tokio::sync::oneshot::Sender<String>),
     /// A health message is due.
     Tick,
     /// The agent is to stop.
@@ -203,6 +205,7 @@ impl Driver {
                 // Whoever asked may have gone; then nobody needs the answer.
                 let _ = reply.send(answer);
             }
+            Event::Pulse(answer) => drop(answer.send(self.in_few_words())),
             Event::Tick => self.tick(),
             Event::Stop => {}
         }
@@ -285,6 +288,14 @@ impl Driver {
         let reason = orangery_wire::limits::reason(rejected.reason);
         self.tell(None, &What::MessageRejected { topic: topic.to_owned(), why, reason });
         self.rejected = Some((topic.to_owned(), payload));
+    }
+
+    fn in_few_words(&self) -> String {
+        let reached = if self.connected { "the coordinator is reached" } else { "the coordinator is not reached" };
+        match self.apps.len() {
+            1 => format!("1 app; {reached}"),
+            apps => format!("{apps} apps; {reached}"),
+        }
     }
 
     fn tick(&mut self) {
