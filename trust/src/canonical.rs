@@ -3,7 +3,11 @@
 //!
 //! It is not RFC 8785: a line break inside a string stands as it is.
 
+mod check;
+
 use serde_json::Value;
+
+pub(crate) use check::is_canonical;
 
 /// A number that is not an integer of at most 64 bits: it has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

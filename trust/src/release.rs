@@ -102,7 +102,7 @@ impl<'a> Search<'a> {
 pub(crate) fn read(path: &str, target: &Target) -> Result<Release, Refusal> {
     let refuse =
         |reason: String| Refusal::NotARelease { path: path.to_owned(), reason: orangery_wire::limits::reason(reason) };
-    let custom = Custom::deserialize(&Value::Object(target.custom.clone())).map_err(|err| refuse(err.to_string()))?;
+    let custom = Custom::deserialize(&Value::Object(target.custom.fields())).map_err(|err| refuse(err.to_string()))?;
     if target_path(&custom.app, &custom.version) != path {
         return Err(refuse(format!("it is said to be {} of {}", custom.version, custom.app)));
     }
@@ -126,6 +126,6 @@ pub(crate) fn floor_of(targets: &BTreeMap<String, Target>, app: &AppName) -> Opt
     let prefix = format!("{app}/");
     let of_app = targets.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
     let floors =
-        of_app.filter_map(|(_, target)| Custom::deserialize(&Value::Object(target.custom.clone())).ok()?.floor);
+        of_app.filter_map(|(_, target)| Custom::deserialize(&Value::Object(target.custom.fields())).ok()?.floor);
     floors.max_by(|a, b| a.semver().cmp(b.semver()))
 }

@@ -31,7 +31,7 @@ fn a_repository_made_by_python_tuf_is_trusted() {
     let set = client.set();
     let target = set.target(&target_path(&app, &version), NOW).unwrap();
     assert!(target.is(b"any bytes\n"));
-    assert_eq!(target.custom["more"]["list"][1], -2);
+    assert_eq!(target.custom.fields()["more"]["list"][1], -2);
     assert_eq!(set.release(&app, &version, NOW).unwrap().id.0, target.sha256().unwrap());
     assert_eq!(set.signed_at(), None, "python-tuf does not say when it signed");
 }

@@ -1,11 +1,13 @@
 //! The envelope around all metadata, and the count of its signatures.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use orangery_wire::UnixTime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Metafile, Role, RoleKeys};
 use crate::hash::Print;
@@ -76,15 +78,10 @@ impl<T: Content> Envelope<T> {
     }
 
     fn read(bytes: &[u8], print: Print) -> Result<Self, String> {
-        let mut envelope = json::parse(bytes).map_err(|err| err.to_string())?;
-        let mut part = |name: &str| envelope.get_mut(name).map(Value::take).ok_or(format!("{name:?} is missing"));
-        let signed = part("signed")?;
-        let signatures = signatures(part("signatures")?)?;
-        let header = Header::deserialize(&signed).map_err(|err| err.to_string())?;
+        let Parts { signed, canonical, signatures } = Parts::of(bytes)?;
+        let header: Header = serde_json::from_str(&signed).map_err(|err| err.to_string())?;
         header.check(T::ROLE)?;
-        let canonical = canonical::to_vec(&signed).map_err(|err| err.to_string())?;
-        // Taken apart, not copied: of hundreds of targets there is little memory for two.
-        let raw = T::Raw::deserialize(signed).map_err(|err| err.to_string())?;
+        let raw: T::Raw = serde_json::from_str(&signed).map_err(|err| err.to_string())?;
         Ok(Self {
             content: T::from_raw(raw)?,
             version: header.version,
@@ -92,7 +89,7 @@ impl<T: Content> Envelope<T> {
             // It helps the clock and decides nothing else, so an unreadable one is as good as none.
             signed_at: header.signed_at.as_deref().and_then(time::parse),
             print,
-            canonical,
+            canonical: canonical.unwrap_or_else(|| signed.into_owned().into_bytes()),
             signatures,
         })
     }
@@ -122,6 +119,43 @@ impl<T: Content> Envelope<T> {
             return Ok(());
         }
         Err(Refusal::Expired { role: T::ROLE, expired_at: self.expires, now })
+    }
+}
+
+/// An envelope, taken apart.
+struct Parts<'a> {
+    /// Valid JSON in which no name stands twice in an object.
+    signed: Cow<'a, str>,
+    /// Its canonical form, if that is another text.
+    canonical: Option<Vec<u8>>,
+    signatures: BTreeMap<String, Vec<u8>>,
+}
+
+/// An envelope whose text is canonical.
+#[derive(Deserialize)]
+struct Canonical<'a> {
+    #[serde(borrow)]
+    signed: &'a RawValue,
+    signatures: Vec<Signature>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Self, String> {
+        // What we have written ourselves is canonical. Anything else takes a tree of values to bring it into that form.
+        let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| canonical::is_canonical(text)) else {
+            return Self::of_any_form(bytes);
+        };
+        let Canonical { signed, signatures } = serde_json::from_str(text).map_err(|err| err.to_string())?;
+        Ok(Self { signed: signed.get().into(), canonical: None, signatures: by_key(signatures)? })
+    }
+
+    fn of_any_form(bytes: &[u8]) -> Result<Self, String> {
+        let mut envelope = json::parse(bytes).map_err(|err| err.to_string())?;
+        let mut part = |name: &str| envelope.get_mut(name).map(Value::take).ok_or(format!("{name:?} is missing"));
+        let signed = part("signed")?;
+        let signatures = Vec::<Signature>::deserialize(part("signatures")?).map_err(|err| err.to_string())?;
+        let canonical = canonical::to_vec(&signed).map_err(|err| err.to_string())?;
+        Ok(Self { signed: signed.to_string().into(), canonical: Some(canonical), signatures: by_key(signatures)? })
     }
 }
 
@@ -160,8 +194,7 @@ impl Header {
 
 /// "The keyid MUST be unique in the signatures array" (TUF 4.2.1). A signature that is no lower-case hexadecimal text is
 /// one that never verifies; it does not spoil the others.
-fn signatures(listed: Value) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let listed = Vec::<Signature>::deserialize(listed).map_err(|err| err.to_string())?;
+fn by_key(listed: Vec<Signature>) -> Result<BTreeMap<String, Vec<u8>>, String> {
     if listed.len() > limits::SIGNATURES_MAX {
         return Err(format!("it has {} signatures; at most {} are allowed", listed.len(), limits::SIGNATURES_MAX));
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orangery_wire::Digest;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Role;
@@ -185,7 +187,36 @@ pub struct Target {
     pub(crate) hashes: Hashes,
     /// What else the owner says of it; opaque to TUF.
     #[serde(default)]
-    pub custom: Map<String, Value>,
+    pub custom: CustomFields,
+}
+
+/// The custom fields of a target: a JSON object, kept as text. There may be thousands of them, and few are ever read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CustomFields(Option<Box<str>>);
+
+impl CustomFields {
+    /// The fields.
+    pub fn fields(&self) -> Map<String, Value> {
+        // It was an object when it was read.
+        self.0.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
+impl From<Map<String, Value>> for CustomFields {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self((!fields.is_empty()).then(|| Value::Object(fields).to_string().into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for CustomFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        match text.get() {
+            "{}" => Ok(Self(None)),
+            text if text.starts_with('{') => Ok(Self(Some(text.into()))),
+            _ => Err(D::Error::custom("\"custom\" is not an object")),
+        }
+    }
 }
 
 impl Target {

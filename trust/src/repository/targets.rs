@@ -247,7 +247,7 @@ impl TargetsContent {
             // Names and versions always make an object of texts.
             _ => Map::new(),
         };
-        let target = Target { length: manifest.len() as u64, hashes: Hashes::of_sha256(digest), custom };
+        let target = Target { length: manifest.len() as u64, hashes: Hashes::of_sha256(digest), custom: custom.into() };
         self.targets.insert(path, target);
         Ok(true)
     }
@@ -328,13 +328,17 @@ impl TargetsContent {
 /// Whether that changes anything.
 fn set_floor(target: &mut Target, floor: &Version) -> bool {
     let floor = Value::from(floor.to_string());
-    target.custom.insert("floor".to_owned(), floor.clone()) != Some(floor)
+    let mut fields = target.custom.fields();
+    let before = fields.insert("floor".to_owned(), floor.clone());
+    target.custom = fields.into();
+    before != Some(floor)
 }
 
 fn to_value(target: &Target) -> Value {
     let mut value = json!({ "length": target.length, "hashes": target.hashes.to_value() });
-    if let (false, Some(object)) = (target.custom.is_empty(), value.as_object_mut()) {
-        object.insert("custom".to_owned(), Value::Object(target.custom.clone()));
+    let fields = target.custom.fields();
+    if let (false, Some(object)) = (fields.is_empty(), value.as_object_mut()) {
+        object.insert("custom".to_owned(), Value::Object(fields));
     }
     value
 }
