@@ -99,6 +99,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// They held, but the node lost its coordinator when the release was started and does not reach it again.
+    Disconnected {
+        /// What was tried.
+        reason: String,
+    },
     /// The node's operator takes back the trust in `current` and names the release to go back to. It takes no generation of
     /// its own: a wish that is on its way meanwhile is newer and still counts.
     RolledBack {
@@ -218,6 +223,9 @@ impl Record {
             (Event::Unhealthy { reason }, Phase::Probing(trial)) => {
                 self.refuse(trial.release, trial.generation, RefusalCode::Unhealthy, reason);
             }
+            (Event::Disconnected { reason }, Phase::Probing(trial)) => {
+                self.refuse(trial.release, trial.generation, RefusalCode::Disconnected, reason);
+            }
             (Event::Ran, Phase::Restoring { .. }) => self.settle(),
             (Event::RunFailed { .. }, Phase::Restoring { attempt }) => self.restore_failed(attempt),
             // Late or foreign outcomes: the phase they belonged to is over.
@@ -227,7 +235,8 @@ impl Record {
                 | Event::Ran
                 | Event::RunFailed { .. }
                 | Event::Healthy
-                | Event::Unhealthy { .. },
+                | Event::Unhealthy { .. }
+                | Event::Disconnected { .. },
                 _,
             ) => {}
         }

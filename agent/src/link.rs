@@ -12,6 +12,7 @@
 
 mod connection;
 mod outbound;
+mod reach;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use outbound::Outbound;
+pub use reach::Trouble;
+use reach::Watchman;
 
 /// Events handed over and not yet acknowledged by the coordinator.
 pub const IN_FLIGHT_MAX: usize = 10;
@@ -54,6 +57,8 @@ pub struct LinkSettings {
     /// Events that the coordinator has not acknowledged for so long are asked for again ([`LinkEvent::Resend`]): it may
     /// have been away while the broker was there.
     pub resend_after: Duration,
+    /// The longest that the node took to come back after a loss, as far as it remembers.
+    pub slowest_reconnection: Duration,
 }
 
 impl LinkSettings {
@@ -68,6 +73,7 @@ impl LinkSettings {
             backoff_max: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(10),
             resend_after: Duration::from_mins(1),
+            slowest_reconnection: Duration::ZERO,
         }
     }
 
@@ -123,6 +129,7 @@ struct Handle {
 struct Shared {
     settings: LinkSettings,
     outbound: Mutex<Outbound>,
+    watchman: Watchman,
     tell: Tell,
 }
 
@@ -143,7 +150,8 @@ impl Link {
     /// Begins to connect and goes on for ever, on the current tokio runtime (whose time and IO drivers must be enabled).
     pub fn spawn(settings: LinkSettings, tell: Tell) -> Self {
         let outbound = Mutex::new(Outbound::new(&settings.node, &settings.boot_id));
-        let shared = Arc::new(Shared { settings, outbound, tell });
+        let watchman = Watchman::new(settings.slowest_reconnection);
+        let shared = Arc::new(Shared { settings, outbound, watchman, tell });
         let (stop, stopped) = watch::channel(false);
         let polling = tokio::spawn(connection::keep(Arc::clone(&shared), stopped));
         Self(Arc::new(Handle { shared, stop, polling: Mutex::new(Some(polling)) }))

@@ -38,6 +38,13 @@ pub struct AppState {
     /// Versions of the releases that are named here, for messages and people.
     #[serde(default)]
     pub versions: BTreeMap<ReleaseId, Version>,
+    /// Whether the node was connected to its coordinator when the present or latest trial began, so that it has to reach it
+    /// again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub connected_before: bool,
+    /// Whether the current release was proven by its probes alone, without the coordinator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwitnessed: bool,
 }
 
 /// What the node remembers of itself.
@@ -51,6 +58,14 @@ pub struct NodeState {
     pub time_floor: UnixTime,
     /// How often the agent was started.
     pub starts: u64,
+    /// The longest that the node took to reach its coordinator again, in seconds; see [`crate::link`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reconnection_secs_max: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a state was found.
@@ -100,13 +115,20 @@ pub enum RecordError {
 
 impl Default for AppState {
     fn default() -> Self {
-        Self { format: FORMAT, record: Record::default(), previous: None, versions: BTreeMap::new() }
+        Self {
+            format: FORMAT,
+            record: Record::default(),
+            previous: None,
+            versions: BTreeMap::new(),
+            connected_before: false,
+            unwitnessed: false,
+        }
     }
 }
 
 impl Default for NodeState {
     fn default() -> Self {
-        Self { format: FORMAT, generation: 0, time_floor: 0, starts: 0 }
+        Self { format: FORMAT, generation: 0, time_floor: 0, starts: 0, reconnection_secs_max: 0 }
     }
 }
 

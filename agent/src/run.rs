@@ -118,6 +118,7 @@ async fn serve(
     let link_settings = LinkSettings {
         keepalive: std::time::Duration::from_secs(settings.link.keepalive_secs),
         backoff_max: std::time::Duration::from_secs(settings.link.backoff_max_secs),
+        slowest_reconnection: std::time::Duration::from_secs(node_state.reconnection_secs_max),
         ..LinkSettings::new(identity.node.clone(), identity.mqtt.clone(), tls, boot_id.clone())
     };
     let of_link = events.clone();
@@ -136,6 +137,7 @@ async fn serve(
         runners: runners.clone(),
         runtime: tokio::runtime::Handle::current(),
         events: events.clone(),
+        link: link.clone(),
         nudge: tokio::sync::Notify::new(),
     });
     let driver = Driver::new(world.clone(), link.clone(), outbox, node_state);
@@ -346,6 +348,7 @@ fn app_from_disk(layout: &Layout, app: AppName) -> AppReport {
         healthy: None,
         // Only an agent that runs looks.
         revoked: false,
+        unwitnessed: state.unwitnessed,
         app,
     }
 }

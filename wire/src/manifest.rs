@@ -3,6 +3,7 @@
 //! A manifest with a key that this version does not know is refused, not half understood: a constraint that is skipped
 //! would be a constraint that does not hold.
 
+mod gate;
 mod rules;
 mod variables;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, Digest, Version};
 use crate::limits;
+pub use gate::{Connectivity, Gate};
 pub use rules::check_path;
 use rules::{ensure, too_long, too_many};
 pub use variables::{UnknownVariable, expand, is_variable};
@@ -46,6 +48,9 @@ pub struct Manifest {
     /// How long all probes must hold before the release becomes current, in seconds.
     #[serde(default)]
     pub soak_secs: u64,
+    /// What else must hold before the release becomes current.
+    #[serde(default, skip_serializing_if = "Gate::is_default")]
+    pub gate: Gate,
     /// The files, for each platform such as `linux/arm64`.
     pub platforms: BTreeMap<String, Tree>,
 }
@@ -344,6 +349,7 @@ impl Manifest {
         ensure(self.constraints.labels.len() <= limits::LABELS_MAX, "constraints.labels", too_many)?;
         ensure(self.constraints.boards.len() <= limits::LABELS_MAX, "constraints.boards", too_many)?;
         ensure(self.soak_secs <= limits::SECONDS_MAX, "soak_secs", || "is longer than a day".into())?;
+        self.gate.validate()?;
         ensure(!self.platforms.is_empty(), "platforms", || "is empty; a release needs at least one".into())?;
         ensure(self.platforms.len() <= limits::PLATFORMS_MAX, "platforms", too_many)?;
         ensure(self.probes.len() <= limits::PROBES_MAX, "probes", too_many)?;

@@ -121,6 +121,10 @@ pub struct AppReport {
     /// Whether the owner has revoked the current release since it was installed. It goes on running.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoked: bool,
+    /// Whether the current release was proven by its probes alone, for the node had no connection to its coordinator when
+    /// the trial began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwitnessed: bool,
 }
 
 /// Where a deployment is. See the agent's `deployment` module.

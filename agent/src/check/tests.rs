@@ -88,6 +88,7 @@ fn manifest(app: &AppName, version: &str, content: &[u8]) -> Manifest {
         run,
         probes: Vec::new(),
         soak_secs: 0,
+        gate: orangery_wire::manifest::Gate::default(),
         platforms: BTreeMap::from([(this_platform(), tree)]),
     };
     manifest.validate().unwrap();

@@ -143,7 +143,13 @@ fn exit_code(code: Option<RefusalCode>, restored: bool) -> u8 {
         ) => 11,
         Some(RefusalCode::Expired) => 12,
         Some(RefusalCode::NoSpace) => 60,
-        Some(RefusalCode::WontStart | RefusalCode::CrashLoop | RefusalCode::Unhealthy | RefusalCode::RolledBack) => 110,
+        Some(
+            RefusalCode::WontStart
+            | RefusalCode::CrashLoop
+            | RefusalCode::Unhealthy
+            | RefusalCode::Disconnected
+            | RefusalCode::RolledBack,
+        ) => 110,
         Some(_) => 1,
     }
 }

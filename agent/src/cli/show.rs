@@ -60,6 +60,9 @@ fn app(report: &AppReport) -> String {
         Some(false) => text.push_str(", UNHEALTHY"),
         None => {}
     }
+    if report.unwitnessed {
+        text.push_str(", unwitnessed (proven by its probes alone, without the coordinator)");
+    }
     if report.revoked {
         text.push_str(", REVOKED by the owner (it goes on running; deploy another)");
     }
@@ -83,7 +86,9 @@ fn what(what: &What) -> String {
         What::AgentStarted { version } => format!("the agent {version} started"),
         What::AgentStopped => "the agent stopped".to_owned(),
         What::PhaseChanged { release, phase, .. } => format!("{phase} ({})", version(release)),
-        What::Committed { release, .. } => format!("{} is current", version(release)),
+        What::Committed { release, unwitnessed, .. } => {
+            format!("{} is current{}", version(release), if *unwitnessed { ", unwitnessed" } else { "" })
+        }
         What::Refused { version, refusal, .. } => {
             let version = version.as_ref().map_or_else(|| refusal.release.short(), ToString::to_string);
             format!("refused {version}: {}: {}", refusal.code, refusal.reason)

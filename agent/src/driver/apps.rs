@@ -7,6 +7,7 @@ use orangery_wire::{AppName, ReleaseId};
 use tokio::task::JoinHandle;
 
 use super::effects::{self, Outcome};
+use super::gate;
 use super::{Driver, Event};
 use crate::deployment::{self, Effect, Phase, Reason, Record};
 use crate::record::{self, AppState, Source};
@@ -32,6 +33,8 @@ pub struct App {
     pub healthy: Option<bool>,
     /// A refusal happened and what ran before does not yet run again.
     refused: bool,
+    /// How the trial that was just passed was gated; see [`AppState::unwitnessed`].
+    unwitnessed: bool,
     /// What speaks against releases that are here, since the last look at the metadata.
     pub objections: BTreeMap<ReleaseId, Option<Reason>>,
 }
@@ -86,6 +89,7 @@ impl Driver {
     pub(super) fn outcome(&mut self, name: &AppName, serial: u64, outcome: Outcome) {
         let Some(app) = self.apps.get_mut(name).filter(|app| app.serial == serial) else { return };
         app.doing = None;
+        app.unwitnessed = outcome.unwitnessed;
         if let Some(retry) = outcome.retry {
             tracing::warn!(app = %name, reason = retry.reason, "will try again");
             if retry.first {
@@ -107,6 +111,7 @@ impl Driver {
         let next = app.state.record.apply(event.clone());
         if next != app.state.record {
             let state = AppState { record: next, ..app.state.clone() }.with_previous(&app.state.record);
+            let state = gate::noted(state, &app.state.record, self.connected, app.unwitnessed);
             if let Err(error) = record::save_app(&*self.world.disk, &self.world.layout, name, &state) {
                 let reason = crate::errors::chain(&error);
                 tracing::error!(app = %name, reason, "cannot save the app's record; nothing is changed until it can be");
@@ -201,7 +206,8 @@ impl Driver {
                 }
             });
         }
-        self.tell(Some(name), &What::Committed { generation, release });
+        let unwitnessed = self.apps.get(name).is_some_and(|app| app.state.unwitnessed);
+        self.tell(Some(name), &What::Committed { generation, release, unwitnessed });
     }
 
     /// Makes the link follow the record. The record decides; the link is what units run.
@@ -244,9 +250,9 @@ impl Driver {
     fn spawn(&mut self, name: &AppName, effect: Effect) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let (world, serial, versions) = (self.world.clone(), app.serial, app.state.versions.clone());
-        let (app_name, wanted) = (name.clone(), effect.clone());
+        let (app_name, wanted, gated) = (name.clone(), effect.clone(), app.state.connected_before);
         let task = self.world.runtime.spawn(async move {
-            let outcome = effects::perform(&world, &app_name, wanted, &versions).await;
+            let outcome = effects::perform(&world, &app_name, wanted, &versions, gated).await;
             let _ = world.events.send(Event::Outcome { app: app_name, serial, outcome });
         });
         app.doing = Some((effect, task));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use orangery_wire::messages::{RefusalCode, ReleaseRef};
 use orangery_wire::{AppName, Manifest, ReleaseId, Version};
 
-use super::{Event, World};
+use super::{Event, World, gate};
 use crate::backoff;
 use crate::deployment::{self, Effect, Reason};
 use crate::install::{self, InstallFailure};
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub event: deployment::Event,
     /// Set when it will be tried again.
     pub retry: Option<Retry>,
+    /// The release was proven without the coordinator.
+    pub unwitnessed: bool,
 }
 
 /// An attempt that failed and will be made again.
@@ -34,7 +36,7 @@ pub struct Retry {
 
 impl From<deployment::Event> for Outcome {
     fn from(event: deployment::Event) -> Self {
-        Self { event, retry: None }
+        Self { event, retry: None, unwitnessed: false }
     }
 }
 
@@ -43,13 +45,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between attempts to run a release that is proven.
 const RESTORE_PAUSE_MAX: Duration = Duration::from_mins(1);
 
-/// Does what `effect` says.
-pub async fn perform(world: &World, app: &AppName, effect: Effect, versions: &BTreeMap<ReleaseId, Version>) -> Outcome {
+/// Does what `effect` says. `gated`: the node was connected when the trial began, if there is one.
+pub async fn perform(
+    world: &World,
+    app: &AppName,
+    effect: Effect,
+    versions: &BTreeMap<ReleaseId, Version>,
+    gated: bool,
+) -> Outcome {
     match effect {
         Effect::Wait => std::future::pending().await,
         Effect::Fetch { release, attempt } => fetch(world, app, release, attempt, versions.get(&release)).await,
         Effect::Run { release, trial, attempt } => run(world, app, release, trial, attempt).await,
-        Effect::Probe { release } => prove(world, app, release).await.into(),
+        Effect::Probe { release } => prove(world, app, release, gated).await,
     }
 }
 
@@ -66,6 +74,7 @@ async fn fetch(world: &World, app: &AppName, id: ReleaseId, attempt: u32, versio
         Err(InstallFailure::Again(reason)) => Outcome {
             event: deployment::Event::FetchFailed { refusal: None },
             retry: Some(Retry { deed: "fetch", reason, first: attempt == 0 }),
+            unwitnessed: false,
         },
     }
 }
@@ -93,18 +102,21 @@ async fn run(world: &World, app: &AppName, release: Option<ReleaseId>, trial: bo
         Err(reason) => Outcome {
             event: deployment::Event::RunFailed { reason: reason.clone() },
             retry: (!trial).then_some(Retry { deed: "restore", reason, first: attempt == 0 }),
+            unwitnessed: false,
         },
     }
 }
 
-async fn prove(world: &World, app: &AppName, release: ReleaseId) -> deployment::Event {
+async fn prove(world: &World, app: &AppName, release: ReleaseId, gated: bool) -> Outcome {
     let launch = match world.launch(app, release, true) {
         Ok(launch) => launch,
-        Err(reason) => return deployment::Event::Unhealthy { reason },
+        Err(reason) => return deployment::Event::Unhealthy { reason }.into(),
     };
-    match probe::prove(&launch.manifest, &world.probe_context(app, &launch)).await {
-        Ok(()) => deployment::Event::Healthy,
-        Err(reason) => deployment::Event::Unhealthy { reason },
+    let gate = gate::pass(world, app, &launch.manifest.gate, gated);
+    match probe::prove_and(&launch.manifest, &world.probe_context(app, &launch), gate).await {
+        Ok(Ok(unwitnessed)) => Outcome { unwitnessed, ..deployment::Event::Healthy.into() },
+        Ok(Err(reason)) => deployment::Event::Disconnected { reason }.into(),
+        Err(reason) => deployment::Event::Unhealthy { reason }.into(),
     }
 }
 

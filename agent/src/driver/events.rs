@@ -106,6 +106,7 @@ impl Driver {
                 refusal: record.refused.clone(),
                 healthy: app.healthy,
                 revoked: app.is_revoked(),
+                unwitnessed: app.state.unwitnessed,
             }
         };
         self.apps.iter().map(report).collect()

@@ -8,6 +8,7 @@ mod apps;
 mod bring;
 mod effects;
 mod events;
+mod gate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,6 +110,8 @@ pub struct World {
     pub runtime: tokio::runtime::Handle,
     /// Where their outcomes go.
     pub events: Sender<Event>,
+    /// The way to the coordinator.
+    pub link: Link,
     /// Wakes every effect that waits before its next attempt.
     pub nudge: tokio::sync::Notify,
 }
@@ -216,6 +219,7 @@ impl Driver {
             LinkEvent::Up => {
                 tracing::info!(node = %self.world.node, "connected to the coordinator");
                 self.connected = true;
+                self.note_reconnection();
                 self.offered = 0;
                 self.last_acked = None;
                 self.world.nudge.notify_waiters();

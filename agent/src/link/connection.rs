@@ -12,9 +12,10 @@ use rumqttc::{
     StateError, SubAck, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::outbound::CLIENT_ROOM;
+use super::reach::{Sent, Trouble};
 use super::{INCOMING_BYTES_MAX, LinkEvent, Shared, broker_address};
 use crate::backoff;
 
@@ -43,6 +44,8 @@ enum Ended {
     Silent(Duration),
     #[error("the broker did not answer a ping within one keepalive")]
     NoPong,
+    #[error("the broker did not acknowledge a message within {} s", .0.as_secs_f32())]
+    Unanswered(Duration),
     #[error("the broker sent a packet of {0} bytes; at most {INCOMING_BYTES_MAX} are read")]
     Oversized(usize),
     #[error("the broker does not acknowledge what the node publishes")]
@@ -58,21 +61,28 @@ enum Ended {
 /// Keeps the node connected until told to stop.
 pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let keepalive = shared.settings.keepalive();
+    let mut lost_at = Instant::now();
     let mut failures = 0_u32;
     let mut logged = String::new();
     loop {
-        let (ended, held) = connect(&shared, &mut stopped).await;
+        let (ended, held) = connect(&shared, &mut stopped, lost_at).await;
         shared.outbound().end();
+        if shared.watchman.ended(Trouble { answers: ended.is_an_answer(), reason: ended.to_string() }) {
+            lost_at = Instant::now();
+        }
         if *stopped.borrow() {
             return;
         }
         // A connection that held for a while was a good one; one that breaks off at once counts as another failure.
         failures = if held >= keepalive * 2 { 1 } else { failures.saturating_add(1) };
         let first = FIRST_PAUSE.min(shared.settings.backoff_max);
-        let pause = backoff::delay(failures, first, shared.settings.backoff_max, backoff::random());
+        let longest = shared.watchman.longest_pause(shared.settings.backoff_max);
+        let pause = backoff::delay(failures, first, longest, backoff::random());
         announce(&shared, &ended, pause, &mut logged);
-        if timeout(pause, stopped.wait_for(|stop| *stop)).await.is_ok() {
-            return;
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = sleep(pause) => {}
+            () = shared.watchman.somebody_waits() => {}
         }
     }
 }
@@ -93,7 +103,7 @@ fn announce(shared: &Shared, ended: &Ended, pause: Duration, logged: &mut String
 }
 
 /// Makes one connection with a client of its own and returns when it is over, with how long it held.
-async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>) -> (Ended, Duration) {
+async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>, lost_at: Instant) -> (Ended, Duration) {
     let failed = |ended| (ended, Duration::ZERO);
     let Some(options) = options(shared) else { return failed(Ended::Address(shared.settings.mqtt.clone())) };
     let patience = shared.settings.connect_timeout;
@@ -111,7 +121,8 @@ async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>) -> (Ended
         Ok(Ok(_)) => {
             shared.outbound().begin(client);
             let begun = Instant::now();
-            let ended = Connection { shared, polled, heard: begun, subscribed: false }.serve().await;
+            let sent = Sent::default();
+            let ended = Connection { shared, polled, heard: begun, lost_at, sent, subscribed: false }.serve().await;
             (ended, begun.elapsed())
         }
     }
@@ -137,6 +148,9 @@ struct Connection<'a> {
     polled: EventLoop,
     /// When anything last came in.
     heard: Instant,
+    /// When the connection before this one was lost.
+    lost_at: Instant,
+    sent: Sent,
     subscribed: bool,
 }
 
@@ -166,6 +180,12 @@ impl Connection<'_> {
     fn deadline(&self, begun: Instant) -> (Instant, Ended) {
         let silence = self.shared.settings.keepalive() * 3;
         let patience = self.shared.settings.connect_timeout;
+        // Somebody waits for an answer: a connection whose other end is gone must not keep the next one back.
+        let hurried =
+            self.sent.oldest().filter(|_| self.shared.watchman.is_hurried()).map(|sent_at| sent_at + patience);
+        if let Some(due) = hurried.filter(|due| *due < self.heard + silence) {
+            return (due, Ended::Unanswered(patience));
+        }
         let (silent_at, overdue_at) = (self.heard + silence, begun + patience);
         if self.subscribed || silent_at < overdue_at {
             (silent_at, Ended::Silent(silence))
@@ -177,12 +197,18 @@ impl Connection<'_> {
     fn take(&mut self, event: Event) -> Result<(), Ended> {
         match event {
             Event::Outgoing(Outgoing::Disconnect) => return Err(Ended::Stopped),
-            Event::Outgoing(_) => return Ok(()),
+            Event::Outgoing(Outgoing::Publish(pkid)) => self.sent.publication(pkid),
+            Event::Outgoing(_) => {}
             Event::Incoming(packet) => {
                 self.heard = Instant::now();
                 match packet {
                     Packet::Publish(publish) => self.received(publish),
                     Packet::SubAck(answer) => self.subscription_answered(&answer)?,
+                    Packet::PubAck(answer) => {
+                        if let Some(sent_at) = self.sent.acknowledged(answer.pkid) {
+                            self.shared.watchman.answered(sent_at);
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -209,6 +235,7 @@ impl Connection<'_> {
         }
         self.subscribed = true;
         self.shared.outbound().subscribed();
+        self.shared.watchman.up(self.lost_at.elapsed());
         (self.shared.tell)(LinkEvent::Up);
         Ok(())
     }
@@ -223,6 +250,26 @@ impl Connection<'_> {
             (true, _) => (self.shared.tell)(LinkEvent::Desired(payload)),
             (_, true) => (self.shared.tell)(LinkEvent::Acked(payload)),
             _ => tracing::warn!("dropped a message on a topic that was not subscribed to"),
+        }
+    }
+}
+
+impl Ended {
+    /// Whether the coordinator's machine said something, if only that nothing listens there.
+    fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Certificate(_) | Self::SubscriptionRefused | Self::Oversized(_) | Self::Closed => {
+                true
+            }
+            Self::Network(error) => is_of_kind(error, &[io::ErrorKind::ConnectionRefused]) || is_about_tls(error),
+            Self::Address(_)
+            | Self::ConnectTimeout(_)
+            | Self::SubscriptionTimeout(_)
+            | Self::Silent(_)
+            | Self::NoPong
+            | Self::Unanswered(_)
+            | Self::NotAcknowledged
+            | Self::Stopped => false,
         }
     }
 }
@@ -279,8 +326,16 @@ fn alert(error: &ConnectionError) -> Option<rustls::AlertDescription> {
 
 /// Whether the other side is gone without a word of TLS: a restart, a cut line.
 fn is_cut(error: &ConnectionError) -> bool {
-    let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
-    causes(error).filter_map(<dyn Error>::downcast_ref).any(|error: &io::Error| gone.contains(&error.kind()))
+    is_of_kind(error, &[io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe])
+}
+
+fn is_of_kind(error: &ConnectionError, kinds: &[io::ErrorKind]) -> bool {
+    causes(error).filter_map(<dyn Error>::downcast_ref).any(|error: &io::Error| kinds.contains(&error.kind()))
+}
+
+/// Whether somebody spoke, and it was not to TLS's liking.
+fn is_about_tls(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::Tls(rumqttc::TlsError::TLS(_)))
 }
 
 /// The error and its causes, outermost first.

@@ -112,6 +112,15 @@ impl Outbound {
         }
     }
 
+    /// Says "online" once more on the connection that is there, for the sake of the answer. A connection that is being made
+    /// says it anyway.
+    pub(super) fn ask(&mut self) {
+        if self.client.is_some() && !self.stopping && !self.due.contains(&Saying::Online) {
+            self.due.push_back(Saying::Online);
+            self.speak();
+        }
+    }
+
     pub(super) fn health(&mut self, payload: Vec<u8>) {
         if let (true, Some(client)) = (self.up && self.due.is_empty(), &self.client) {
             // No room: dropped, the next one is newer.

@@ -27,6 +27,10 @@ const EARLY_PAUSE: Duration = Duration::from_millis(5);
 /// How an app without probes is watched.
 const RUNS_INTERVAL: Duration = Duration::from_secs(1);
 const RUNS_FAILURES: u32 = 5;
+/// A time-out that is noticed later than this was slept through: this process was stopped, or starved.
+const LATE: Duration = Duration::from_secs(1);
+/// How often a question is asked again for that, for it may happen for ever on a node that is starved.
+const ASKED_AGAIN_MAX: u32 = 4;
 /// Answers that wait to be counted.
 const ANSWERS_MAX: usize = 16;
 
@@ -55,6 +59,17 @@ impl ProbeContext {
 /// `uptime_min_secs` without an exit. `Err` says, for people, which probe had its `failures` in a row, or how the app ended:
 /// the release is to be refused. Dropping it ends all questions.
 pub async fn prove(manifest: &Manifest, context: &ProbeContext) -> Result<(), String> {
+    prove_and(manifest, context, std::future::ready(())).await
+}
+
+/// Like [`prove`], and then waits for `gate`, which is begun when the probes have held. The app is asked on meanwhile: one that
+/// fails or dies before the gate opens is refused all the same.
+pub async fn prove_and<T>(
+    manifest: &Manifest,
+    context: &ProbeContext,
+    gate: impl Future<Output = T>,
+) -> Result<T, String> {
+    let mut gate = std::pin::pin!(gate);
     let mut asked = Asked::begin(manifest, context);
     let mut life = context.life.clone();
     let mut proof = Proof::new(manifest, asked.tallies(), &life.borrow_and_update().clone());
@@ -67,7 +82,8 @@ pub async fn prove(manifest: &Manifest, context: &ProbeContext) -> Result<(), St
                 let said = proof.heard(answer.probe, &answer.result, answer.counts, Instant::now());
                 said.map_err(|reason| asked.blame(answer.probe, &reason))?;
             }
-            () = until(proof.due()) => return Ok(()),
+            () = until(proof.due()), if !proof.held() => proof.hold(Instant::now()),
+            passed = &mut gate, if proof.held() => return Ok(passed),
         }
     }
 }
@@ -201,7 +217,15 @@ impl Asking {
     }
 
     async fn ask(&self, context: &ProbeContext) -> Result<(), String> {
-        let answer = tokio::time::timeout(self.timeout, self.question.ask(context)).await;
-        answer.unwrap_or_else(|_| Err(format!("no answer within {} ms", self.timeout.as_millis())))
+        for _ in 0..ASKED_AGAIN_MAX {
+            let begun = Instant::now();
+            match tokio::time::timeout(self.timeout, self.question.ask(context)).await {
+                Ok(answer) => return answer,
+                // The time went by while this process did not run: it says nothing of the app.
+                Err(_) if begun.elapsed() > self.timeout + LATE => {}
+                Err(_) => break,
+            }
+        }
+        Err(format!("no answer within {} ms", self.timeout.as_millis()))
     }
 }

@@ -20,7 +20,12 @@ pub struct Proof {
     exits: u32,
     /// Since when every probe holds without an exit in between.
     held_since: Option<Instant>,
+    /// The soak is over.
+    held: bool,
 }
+
+/// A soak that ends later than this was slept through: this process was stopped, or starved.
+const LATE: Duration = Duration::from_secs(1);
 
 impl Proof {
     /// A trial of an app that is asked as `tallies` count, and that has lived so far as `life` says.
@@ -35,6 +40,7 @@ impl Proof {
             exits_before: life.exits,
             exits: life.exits,
             held_since: None,
+            held: false,
         }
     }
 
@@ -74,6 +80,7 @@ impl Proof {
             return Err(format!("exited {exits} times during its trial"));
         }
         self.held_since = None;
+        self.held = false;
         self.tallies.iter_mut().for_each(Tally::begin_anew);
         Ok(())
     }
@@ -83,6 +90,21 @@ impl Proof {
     pub fn due(&self) -> Option<Instant> {
         let quiet = self.tallies.iter().all(Tally::is_quiet);
         self.held_since.filter(|_| quiet).map(|since| since + self.soak)
+    }
+
+    /// [`Self::due`] is here. If it passed long ago nobody was there to look: then the soak begins anew.
+    pub fn hold(&mut self, now: Instant) {
+        let late = self.due().is_some_and(|due| now.saturating_duration_since(due) > LATE);
+        if late {
+            self.held_since = Some(now);
+        } else {
+            self.held = true;
+        }
+    }
+
+    /// Whether the trial is passed, and the last answer was good.
+    pub fn held(&self) -> bool {
+        self.held && self.due().is_some()
     }
 }
 

@@ -51,6 +51,7 @@ pub fn manifest(n: u8) -> Manifest {
         },
         probes: vec![],
         soak_secs: 0,
+        gate: orangery_wire::manifest::Gate::default(),
         platforms: BTreeMap::new(),
     }
 }

@@ -92,6 +92,7 @@ fn refusal_is_right(before: Look, event: Input, after: Look) -> bool {
         Input::FetchRefused => (RefusalCode::Unverified, before.subject),
         Input::RunFailed => (RefusalCode::WontStart, before.subject),
         Input::Unhealthy => (RefusalCode::Unhealthy, before.subject),
+        Input::Disconnected => (RefusalCode::Disconnected, before.subject),
         Input::Started => (RefusalCode::CrashLoop, before.subject),
         Input::RolledBack { .. } => (RefusalCode::RolledBack, before.current),
         _ => return false,
@@ -107,7 +108,7 @@ pub fn of_record<M: Machine>(id: RecordId, records: &mut Records<M>) -> Result<(
         let awaited = match outcome {
             Input::Fetched | Input::FetchFailed | Input::FetchRefused => look.phase == Phase::Fetching,
             Input::Ran | Input::RunFailed => matches!(look.phase, Phase::Activating | Phase::Restoring),
-            Input::Healthy | Input::Unhealthy => look.phase == Phase::Probing,
+            Input::Healthy | Input::Unhealthy | Input::Disconnected => look.phase == Phase::Probing,
             Input::Started | Input::Desired { .. } | Input::RolledBack { .. } | Input::Brought { .. } => true,
         };
         let next = records.apply(id, outcome);

@@ -23,13 +23,14 @@ pub enum Input {
     RunFailed,
     Healthy,
     Unhealthy,
+    Disconnected,
     RolledBack { release: Release },
     Brought { release: Release },
 }
 
 impl Input {
     /// Every end of an effect.
-    pub const OUTCOMES: [Self; 7] = [
+    pub const OUTCOMES: [Self; 8] = [
         Self::Fetched,
         Self::FetchFailed,
         Self::FetchRefused,
@@ -37,6 +38,7 @@ impl Input {
         Self::RunFailed,
         Self::Healthy,
         Self::Unhealthy,
+        Self::Disconnected,
     ];
 }
 
@@ -136,6 +138,7 @@ macro_rules! machine {
                     Input::RunFailed => Event::RunFailed { reason: text() },
                     Input::Healthy => Event::Healthy,
                     Input::Unhealthy => Event::Unhealthy { reason: text() },
+                    Input::Disconnected => Event::Disconnected { reason: text() },
                     Input::RolledBack { release } => Event::RolledBack { release: id(release) },
                     Input::Brought { release } => Event::Brought { release: id(release) },
                 });

@@ -24,6 +24,11 @@ pub const SEEDS: &[Seed] = &[
         to: "drop(reason); self.commit(&trial);",
     },
     Seed {
+        name: "commits_what_cut_the_node_off",
+        from: "self.refuse(trial.release, trial.generation, RefusalCode::Disconnected, reason);",
+        to: "drop(reason); self.commit(&trial);",
+    },
+    Seed {
         name: "commits_before_it_was_probed",
         from: "(Event::Healthy, Phase::Probing(trial)) => self.commit(&trial),",
         to: "(Event::Healthy, Phase::Probing(trial) | Phase::Activating(trial)) => self.commit(&trial),",

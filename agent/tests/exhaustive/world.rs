@@ -219,6 +219,7 @@ impl Setting {
                 Behaviour::Good | Behaviour::WontStart | Behaviour::CrashesAtStart => {
                     to.push(end(*world, Input::Healthy));
                     to.extend(fault.map(|world| end(world, Input::Unhealthy)));
+                    to.extend(fault.map(|world| end(world, Input::Disconnected)));
                 }
             },
         }

@@ -89,6 +89,9 @@ impl Terminator {
             let terminator = self.clone();
             tokio::spawn(async move {
                 let carried = async {
+                    if !terminator.speaks(&tcp).await {
+                        return Ok(());
+                    }
                     let (tls, name) = terminator.handshake(tcp).await?;
                     drop(permit);
                     terminator.serve(tls, &name, peer).await
@@ -98,6 +101,11 @@ impl Terminator {
                 }
             });
         }
+    }
+
+    /// Whether a client says anything. Nodes open a connection and close it at once to see that they could make a new one.
+    async fn speaks(&self, tcp: &TcpStream) -> bool {
+        !matches!(timeout(self.patience, tcp.peek(&mut [0])).await, Ok(Ok(0)))
     }
 
     /// Shakes hands, and reads the name in the client's certificate. Fails with the reason, for people.

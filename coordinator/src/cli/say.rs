@@ -18,7 +18,10 @@ pub fn sentence(event: &Event) -> String {
             Some(release) => format!("{phase} {}", release.version),
             None => phase.to_string(),
         },
-        What::Committed { release: Some(release), .. } => format!("runs {}, proven", release.version),
+        What::Committed { release: Some(release), unwitnessed, .. } => {
+            let how = if *unwitnessed { "proven, unwitnessed" } else { "proven" };
+            format!("runs {}, {how}", release.version)
+        }
         What::Committed { release: None, .. } => "stopped, as desired".into(),
         What::Refused { version, refusal, .. } => {
             let release = version.as_ref().map_or_else(|| refusal.release.short(), ToString::to_string);

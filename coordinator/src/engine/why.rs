@@ -200,10 +200,12 @@ impl Question<'_> {
         match (&report.current, report.healthy) {
             (None, _) => self.says("up_to_date", format!("{} and has done so.", self.told(desired))),
             (Some(current), Some(false)) => self.unhealthy(desired, current),
-            (Some(_), _) => self.says(
-                "up_to_date",
-                format!("{} and does: it is proven there and its probes hold.", self.told(desired)),
-            ),
+            (Some(_), _) => {
+                let alone = " It was not connected when it tried it: its probes alone proved it.";
+                let how = if report.unwitnessed { alone } else { "" };
+                let text = format!("{} and does: it is proven there and its probes hold.{how}", self.told(desired));
+                self.says("up_to_date", text)
+            }
         }
     }
 
@@ -221,6 +223,9 @@ impl Question<'_> {
         let doing = match report.phase {
             Phase::Fetching => "it is downloading and checking it",
             Phase::Activating => "it is starting it on trial",
+            Phase::Probing if !self.node.online => {
+                "it runs on trial; it becomes current when its probes hold and the coordinator is reached again"
+            }
             Phase::Probing => "it runs on trial and its probes are being asked",
             Phase::Restoring => "it is making what was proven before run again",
             Phase::Settled => "it is about to begin",

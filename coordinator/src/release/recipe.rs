@@ -10,11 +10,14 @@
 //!
 //! [[probes]]
 //! http = { port = "${PORT}", path = "/health" }
+//!
+//! [gate]
+//! connectivity_secs = 120
 //! ```
 
 use std::collections::BTreeMap;
 
-use orangery_wire::manifest::{self, Check, Constraints, Manifest, Probe, Run, Tree};
+use orangery_wire::manifest::{self, Check, Constraints, Gate, Manifest, Probe, Run, Tree};
 use orangery_wire::{AppName, Version};
 use serde::Deserialize;
 
@@ -35,6 +38,8 @@ pub struct Recipe {
     probes: Vec<WrittenProbe>,
     #[serde(default)]
     soak_secs: u64,
+    #[serde(default)]
+    gate: Gate,
 }
 
 /// A probe as it is written: one of `http`, `tcp`, `exec`, and its times. What is left out is [`Probe`]'s default.
@@ -127,6 +132,7 @@ impl Recipe {
             run: self.run,
             probes: probes.collect::<Result<_, _>>()?,
             soak_secs: self.soak_secs,
+            gate: self.gate,
             platforms,
         })
     }

@@ -17,6 +17,7 @@ fn manifest(entries: Vec<Entry>) -> Manifest {
         run: serde_json::from_str(r#"{"exec":["bin/greeter","--port","${PORT}"]}"#).unwrap(),
         probes: vec![],
         soak_secs: 0,
+        gate: Gate::default(),
         platforms: BTreeMap::from([("linux/arm64".to_owned(), Tree { size_bytes, pack, entries })]),
     }
 }

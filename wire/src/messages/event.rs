@@ -62,6 +62,9 @@ pub enum What {
         generation: Generation,
         /// The release; `None` when the app was stopped as desired.
         release: Option<ReleaseRef>,
+        /// As in [`super::AppReport`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unwitnessed: bool,
     },
     /// A release was refused.
     Refused {

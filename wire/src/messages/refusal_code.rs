@@ -43,6 +43,8 @@ pub enum RefusalCode {
     CrashLoop,
     /// Its probes failed, or it kept exiting.
     Unhealthy,
+    /// The node had its coordinator before it was started and did not reach it again.
+    Disconnected,
     /// The operator of the node rolled it back.
     RolledBack,
     /// The node could not verify it for want of a trust root.
@@ -51,6 +53,9 @@ pub enum RefusalCode {
     Revoked,
     /// It is older than the oldest version of the app that the owner still allows.
     BelowFloor,
+    /// A code that a newer version has and this one does not know.
+    #[serde(other)]
+    Other,
 }
 
 impl RefusalCode {
@@ -91,10 +96,12 @@ impl RefusalCode {
             Self::WontStart => "wont_start",
             Self::CrashLoop => "crash_loop",
             Self::Unhealthy => "unhealthy",
+            Self::Disconnected => "disconnected",
             Self::RolledBack => "rolled_back",
             Self::NoTrustRoot => "no_trust_root",
             Self::Revoked => "revoked",
             Self::BelowFloor => "below_floor",
+            Self::Other => "other",
         }
     }
 }

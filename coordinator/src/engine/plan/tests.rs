@@ -40,6 +40,7 @@ fn report(generation: Generation, current: Option<&str>, refused: Option<&str>) 
         refusal: refused.map(refusal),
         healthy: Some(true),
         revoked: false,
+        unwitnessed: false,
     }
 }
 

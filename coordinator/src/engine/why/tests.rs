@@ -29,6 +29,7 @@ fn report(generation: u64, phase: Phase, current: Option<&str>, running: Option<
         refusal: None,
         healthy: Some(true),
         revoked: false,
+        unwitnessed: false,
     }
 }
 
