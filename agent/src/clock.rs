@@ -5,7 +5,7 @@
 //! the node's clock is used only above it. Durations never come from here: those are monotonic ([`std::time::Instant`]).
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +33,19 @@ enum System {
     Kernel,
     /// From a number, which somebody else sets.
     Given(Arc<AtomicU64>),
+    /// All of it is virtual, the seconds that this run counts as well.
+    Virtual { reading: Arc<Reading>, begun: Instant },
+}
+
+/// What a clock of a simulation reads. Somebody else sets it.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The node's own clock, Unix time.
+    pub system: AtomicU64,
+    /// Since the node was switched on, in seconds: it never goes back.
+    pub uptime_secs: AtomicU64,
+    /// Whether the node's clock is called synchronised.
+    pub synced: AtomicBool,
 }
 
 impl System {
@@ -40,6 +53,18 @@ impl System {
         match self {
             Self::Kernel => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             Self::Given(reading) => reading.load(Ordering::Relaxed),
+            Self::Virtual { reading, .. } => reading.system.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What durations are counted with.
+    fn instant(&self) -> Instant {
+        match self {
+            Self::Kernel | Self::Given(_) => Instant::now(),
+            Self::Virtual { reading, begun } => {
+                let uptime = Duration::from_secs(reading.uptime_secs.load(Ordering::Relaxed));
+                begun.checked_add(uptime).unwrap_or(*begun)
+            }
         }
     }
 }
@@ -108,8 +133,13 @@ impl Clock {
         Self::of(floor, synchronized, System::Given(reading))
     }
 
+    /// A clock that takes everything from `reading` and reads neither the kernel's clocks nor a file: for simulations.
+    pub fn simulated(floor: UnixTime, reading: Arc<Reading>) -> Arc<Self> {
+        Self::of(floor, Path::new(""), System::Virtual { reading, begun: Instant::now() })
+    }
+
     fn of(floor: UnixTime, synchronized: &Path, system: System) -> Arc<Self> {
-        let certain = Mutex::new(Certain::new(floor, Instant::now()));
+        let certain = Mutex::new(Certain::new(floor, system.instant()));
         Arc::new(Self { synchronized: synchronized.to_owned(), system, certain })
     }
 
@@ -117,19 +147,19 @@ impl Clock {
     /// unless the clock was synchronised since.
     pub fn now(&self) -> UnixTime {
         let synced = self.synced();
-        self.with(|certain| certain.tell(self.system.now(), synced, Instant::now()))
+        self.with(|certain| certain.tell(self.system.now(), synced, self.system.instant()))
     }
 
     /// How far the node's clock can be believed. Time daemons other than systemd's count as [`ClockState::Unsynced`]
     /// unless systemd-time-wait-sync watches over them.
     pub fn state(&self) -> ClockState {
         let synced = self.synced();
-        self.with(|certain| certain.state(self.system.now(), synced, Instant::now()))
+        self.with(|certain| certain.state(self.system.now(), synced, self.system.instant()))
     }
 
     /// A signature that was just verified was made at `signed_at`: it cannot be earlier now.
     pub fn note_trusted(&self, signed_at: UnixTime) {
-        self.with(|certain| certain.raise(signed_at, Instant::now()));
+        self.with(|certain| certain.raise(signed_at, self.system.instant()));
     }
 
     /// The trusted metadata expires at `expires`.
@@ -143,12 +173,15 @@ impl Clock {
     /// whatever is signed after that is valid for longer.
     pub fn floor_to_save(&self) -> UnixTime {
         let synced = self.synced();
-        let (floor, valid_until) = self.with(|certain| (certain.floor(Instant::now()), certain.valid_until));
+        let (floor, valid_until) = self.with(|certain| (certain.floor(self.system.instant()), certain.valid_until));
         if synced { floor.max(self.system.now().min(valid_until)) } else { floor }
     }
 
     fn synced(&self) -> bool {
-        self.synchronized.exists()
+        match &self.system {
+            System::Virtual { reading, .. } => reading.synced.load(Ordering::Relaxed),
+            System::Kernel | System::Given(_) => self.synchronized.exists(),
+        }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Certain) -> T) -> T {
@@ -256,6 +289,19 @@ mod tests {
         assert!((build_time()..build_time() + 60).contains(&clock.floor_to_save()), "there is no metadata yet");
         clock.note_valid_until(now + 45 * DAY);
         assert_eq!(clock.floor_to_save(), now + 45 * DAY);
+    }
+
+    #[test]
+    fn a_simulated_clock_reads_nothing_of_this_machine() {
+        let reading = Arc::new(Reading::default());
+        let floor = build_time() + DAY;
+        let clock = Clock::simulated(floor, reading.clone());
+        assert_eq!((clock.now(), clock.state()), (floor, ClockState::BehindFloor));
+        reading.uptime_secs.store(90, Ordering::Relaxed);
+        assert_eq!(clock.now(), floor + 90, "time goes on without a clock");
+        reading.system.store(floor + DAY, Ordering::Relaxed);
+        reading.synced.store(true, Ordering::Relaxed);
+        assert_eq!((clock.now(), clock.state()), (floor + DAY, ClockState::Synced));
     }
 
     #[test]

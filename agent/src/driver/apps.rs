@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use orangery_wire::messages::{Phase as PhaseName, RefusalCode, ReleaseRef, What};
 use orangery_wire::{AppName, ReleaseId};
-use tokio::task::JoinHandle;
 
-use super::effects::{self, Outcome};
-use super::gate;
-use super::{Driver, Event};
+use super::{CallOff, Driver, Event, Outcome, gate};
 use crate::deployment::{self, Effect, Phase, Reason, Record};
 use crate::record::{self, AppState, Source};
 use crate::runner::Exit;
@@ -24,11 +21,11 @@ pub struct App {
     /// Counts effects, so that the outcome of one given up is known for what it is.
     serial: u64,
     /// The effect under way.
-    doing: Option<(Effect, JoinHandle<()>)>,
+    doing: Option<(Effect, CallOff)>,
     /// An event that waits until another app's trial is over: one at a time on a node.
     held: Option<deployment::Event>,
     /// The probes of the committed release.
-    watch: Option<(ReleaseId, JoinHandle<()>)>,
+    watch: Option<(ReleaseId, CallOff)>,
     /// What they say.
     pub healthy: Option<bool>,
     /// A refusal happened and what ran before does not yet run again.
@@ -43,8 +40,8 @@ impl App {
     /// Gives up what is under way.
     pub fn abandon(&mut self) {
         self.serial += 1;
-        if let Some((_, task)) = self.doing.take() {
-            task.abort();
+        if let Some((_, call_off)) = self.doing.take() {
+            call_off();
         }
         self.unwatch();
     }
@@ -56,8 +53,8 @@ impl App {
     }
 
     fn unwatch(&mut self) {
-        if let Some((_, task)) = self.watch.take() {
-            task.abort();
+        if let Some((_, call_off)) = self.watch.take() {
+            call_off();
         }
         self.healthy = None;
     }
@@ -70,7 +67,7 @@ impl App {
 impl Driver {
     /// Loads an app's record and starts it, whatever was under way before.
     pub(super) fn wake(&mut self, name: &AppName) {
-        let loaded = record::load_app(&*self.world.disk, &self.world.layout, name);
+        let loaded = record::load_app(&*self.home.disk, &self.home.layout, name);
         let used = match loaded.source {
             Source::Previous => Some("its previous copy"),
             Source::Link => Some("the link to the current release"),
@@ -112,7 +109,7 @@ impl Driver {
         if next != app.state.record {
             let state = AppState { record: next, ..app.state.clone() }.with_previous(&app.state.record);
             let state = gate::noted(state, &app.state.record, self.connected, app.unwitnessed);
-            if let Err(error) = record::save_app(&*self.world.disk, &self.world.layout, name, &state) {
+            if let Err(error) = record::save_app(&*self.home.disk, &self.home.layout, name, &state) {
                 let reason = crate::errors::chain(&error);
                 tracing::error!(app = %name, reason, "cannot save the app's record; nothing is changed until it can be");
                 return self.again_later(name, event);
@@ -128,11 +125,8 @@ impl Driver {
 
     fn again_later(&self, name: &AppName, event: deployment::Event) {
         let Some(app) = self.apps.get(name) else { return };
-        let (events, app, seen) = (self.world.events.clone(), name.clone(), Box::new(app.state.record.clone()));
-        self.world.runtime.spawn(async move {
-            tokio::time::sleep(AGAIN_PAUSE).await;
-            let _ = events.send(Event::Again { app, seen, event });
-        });
+        let seen = Box::new(app.state.record.clone());
+        self.outside.later(AGAIN_PAUSE, Event::Again { app: name.clone(), seen, event });
     }
 
     /// An event is due again. An outcome belongs to the record that waited for it and to no other; a wish has its
@@ -198,13 +192,7 @@ impl Driver {
                 // As after a start: the link is made to follow the record before anything else.
                 self.again_later(name, deployment::Event::Started);
             }
-            let (runners, app, id) = (self.world.runners.clone(), name.clone(), release.id);
-            self.world.runtime.spawn(async move {
-                if let Err(reason) = runners.commit(&app, id).await {
-                    // The next start of the agent runs `current` and with it this again.
-                    tracing::error!(%app, reason, "cannot make the release start at boot");
-                }
-            });
+            self.outside.commit(name, release.id);
         }
         let unwitnessed = self.apps.get(name).is_some_and(|app| app.state.unwitnessed);
         self.tell(Some(name), &What::Committed { generation, release, unwitnessed });
@@ -214,7 +202,7 @@ impl Driver {
     fn point_current(&mut self, name: &AppName) -> bool {
         let Some(app) = self.apps.get(name) else { return false };
         let current = app.state.record.current;
-        match record::set_current(&*self.world.disk, &self.world.layout, name, current.as_ref()) {
+        match record::set_current(&*self.home.disk, &self.home.layout, name, current.as_ref()) {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(app = %name, reason = %crate::errors::chain(&error), "cannot move the `current` link");
@@ -231,8 +219,8 @@ impl Driver {
             return;
         }
         // Another one can only be a download that a newer wish made useless; its bytes are kept.
-        if let Some((_, task)) = app.doing.take() {
-            task.abort();
+        if let Some((_, call_off)) = app.doing.take() {
+            call_off();
         }
         app.serial += 1;
         match effect {
@@ -243,19 +231,14 @@ impl Driver {
             Effect::Run { .. } | Effect::Probe { .. } => self.unwatch(name),
         }
         if effect != Effect::Wait {
-            self.spawn(name, effect);
+            self.begin_effect(name, effect);
         }
     }
 
-    fn spawn(&mut self, name: &AppName, effect: Effect) {
+    fn begin_effect(&mut self, name: &AppName, effect: Effect) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        let (world, serial, versions) = (self.world.clone(), app.serial, app.state.versions.clone());
-        let (app_name, wanted, gated) = (name.clone(), effect.clone(), app.state.connected_before);
-        let task = self.world.runtime.spawn(async move {
-            let outcome = effects::perform(&world, &app_name, wanted, &versions, gated).await;
-            let _ = world.events.send(Event::Outcome { app: app_name, serial, outcome });
-        });
-        app.doing = Some((effect, task));
+        let call_off = self.outside.begin(name, app.serial, effect.clone(), &app.state);
+        app.doing = Some((effect, call_off));
     }
 
     fn unwatch(&mut self, name: &AppName) {
@@ -273,9 +256,7 @@ impl Driver {
         }
         app.unwatch();
         // It is here because its probes held, or because it runs again; the probes will say if that is wrong.
-        let (world, app_name) = (self.world.clone(), name.clone());
-        let task = self.world.runtime.spawn(async move { effects::watch(&world, &app_name, current).await });
-        app.watch = Some((current, task));
+        app.watch = Some((current, self.outside.watch(name, current)));
     }
 
     /// An app's process ended by itself; the runner has its restart policy, this only tells.
@@ -311,14 +292,7 @@ impl Driver {
         let desired = record.desired.filter(|release| refused != Some(*release));
         let keep: Vec<ReleaseId> =
             [record.current, record.subject(), desired, app.state.previous].into_iter().flatten().collect();
-        let (world, name) = (self.world.clone(), name.clone());
-        self.world.runtime.spawn_blocking(move || {
-            match crate::install::collect(&*world.disk, &world.layout, &name, &keep) {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(app = %name, count, "removed releases that are no longer needed"),
-                Err(error) => tracing::warn!(app = %name, reason = %error, "cannot remove old releases; will try at the next commit"),
-            }
-        });
+        self.outside.collect(name, keep);
     }
 
     /// The node operator's way back to the release before. Answers with the version gone back to.
@@ -336,7 +310,7 @@ impl Driver {
         let previous = app.state.previous.filter(|previous| *previous != current);
         let previous =
             previous.ok_or_else(|| format!("there is no release of {name} before the current one on this node"))?;
-        if crate::install::sealed(&*self.world.disk, &self.world.layout, name, &previous).is_none() {
+        if crate::install::sealed(&*self.home.disk, &self.home.layout, name, &previous).is_none() {
             return Err(format!("the release of {name} before the current one is no longer on this node"));
         }
         if let Some(Some(reason)) = app.objections.get(&previous)

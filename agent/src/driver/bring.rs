@@ -6,11 +6,11 @@
 use orangery_wire::messages::{RefusalCode, ReleaseRef, What};
 use orangery_wire::{AppName, ReleaseId, Version, limits};
 
-use super::{Driver, Event};
+use super::Driver;
 use crate::control::InstallView;
 use crate::deployment::{self, Phase, Reason, Record};
 use crate::install::InstallFailure;
-use crate::road::{Place, Road};
+use crate::road::Place;
 
 /// Attempts to run the release before after which a person is told that it does not work.
 const RESTORES_MAX: u32 = 3;
@@ -42,18 +42,7 @@ impl Driver {
             return Err(format!("this node has {} apps, and no more are allowed; stop one first", limits::APPS_MAX));
         }
         tracing::info!(%app, release = %version, source = %place, "somebody on this node brings a release");
-        let world = self.world.clone();
-        let (wanted, whole) = ((app.clone(), version.clone()), place.clone());
-        self.world.runtime.spawn(async move {
-            let clock = world.clock.clone();
-            let opened = tokio::task::spawn_blocking(move || Road::open(&whole, &clock)).await;
-            let outcome = match opened {
-                Ok(Ok(road)) => world.installer.bring(&road, &wanted.0, &wanted.1).await,
-                Ok(Err(error)) => Err(error.into()),
-                Err(error) => Err(InstallFailure::Again(error.to_string())),
-            };
-            let _ = world.events.send(Event::Brought(outcome));
-        });
+        self.outside.bring(app.clone(), version.clone(), place.clone());
         self.brought = Some(Brought { app, version, place, stage: Stage::Reading });
         Ok(())
     }
@@ -88,7 +77,7 @@ impl Driver {
         let Some(brought) = &self.brought else { return InstallView::None };
         match &brought.stage {
             Stage::Reading => {
-                let (done_bytes, all_bytes) = self.world.installer.brought_bytes().unwrap_or_default();
+                let (done_bytes, all_bytes) = self.outside.brought_bytes().unwrap_or_default();
                 InstallView::Reading { done_bytes, all_bytes }
             }
             Stage::Failed(failure) => {
@@ -109,11 +98,7 @@ impl Driver {
             let here = [app.state.record.current, app.state.previous].into_iter().flatten();
             releases.extend(here.filter_map(|id| Some((name.clone(), self.named(name, id)?))));
         }
-        let world = self.world.clone();
-        self.world.runtime.spawn(async move {
-            let judged = world.installer.objections(releases).await;
-            let _ = world.events.send(Event::Judged(judged));
-        });
+        self.outside.judge(releases);
     }
 
     /// What speaks against the releases that are here. None of it stops what runs.

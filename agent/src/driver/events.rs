@@ -34,7 +34,7 @@ impl Driver {
                 return;
             }
             for (sequence, payload) in waiting {
-                if !self.link.event(sequence, payload) {
+                if !self.outside.event(sequence, payload) {
                     return;
                 }
                 self.offered = sequence;
@@ -48,23 +48,23 @@ impl Driver {
             tracing::error!(reason = %chain(&error), "cannot shorten the outbox");
         }
         if acked.epoch == self.outbox.epoch() {
-            self.link.acked(acked.sequence);
+            self.outside.acked(acked.sequence);
         }
         // The same once more is what a coordinator says that has come back: what was sent meanwhile did not reach it.
         if self.last_acked.replace(acked) == Some(acked) {
-            self.link.forget_events();
+            self.outside.forget_events();
             self.offered = 0;
         }
         self.offer();
     }
 
     /// Sends the proof if anything in it has changed.
-    pub(super) fn report(&mut self) {
-        let next = (self.world.installer.trust_report(self.world.clock.now()), self.reported_apps());
+    pub fn report(&mut self) {
+        let next = (self.outside.trust(), self.reported_apps());
         if self.last_reported.as_ref() != Some(&next) {
             self.last_reported = Some(next);
             let report = self.reported_bytes();
-            self.link.report(report);
+            self.outside.report(report);
         }
     }
 
@@ -75,19 +75,19 @@ impl Driver {
     }
 
     fn reported(&self) -> Reported {
-        let world = &self.world;
+        let home = &self.home;
         Reported {
             format: messages::FORMAT,
-            node: world.node.clone(),
-            boot_id: world.boot_id.clone(),
+            node: home.node.clone(),
+            boot_id: home.boot_id.clone(),
             // Starts are counted on the disk, reports of one run in memory: it grows without a write for each report.
             sequence: (self.node.starts << 32) | self.reports,
             generation: self.node.generation,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             platform: orangery_wire::manifest::this_platform(),
-            board: world.board.clone(),
-            labels: world.settings.labels.clone(),
-            trust: world.installer.trust_report(world.clock.now()),
+            board: home.board.clone(),
+            labels: home.labels.clone(),
+            trust: self.outside.trust(),
             apps: self.reported_apps(),
         }
     }
@@ -101,7 +101,7 @@ impl Driver {
                 generation: record.generation,
                 desired: named(record.desired),
                 current: named(record.current),
-                running: named(self.world.runners.running(name)),
+                running: named(self.outside.running(name)),
                 phase: record.phase_name(),
                 refusal: record.refused.clone(),
                 healthy: app.healthy,
@@ -120,7 +120,7 @@ impl Driver {
     pub(super) fn version(&self, app: &AppName, id: ReleaseId) -> Option<Version> {
         let remembered = self.apps.get(app)?.state.versions.get(&id).cloned();
         remembered.or_else(|| {
-            let manifest = crate::install::sealed(&*self.world.disk, &self.world.layout, app, &id)?;
+            let manifest = crate::install::sealed(&*self.home.disk, &self.home.layout, app, &id)?;
             Some(manifest.version)
         })
     }
@@ -131,9 +131,9 @@ impl Driver {
             Request::Status => Reply::Status(Box::new(StatusView {
                 running: true,
                 connected: self.connected,
-                url: Some(self.world.identity.url.clone()),
+                url: Some(self.home.url.clone()),
                 events_waiting: self.outbox.waiting(),
-                clock: self.world.clock.state(),
+                clock: self.home.clock.state(),
                 reported: self.reported(),
             })),
             Request::History { count } => match self.outbox.history(usize::try_from(count).unwrap_or(usize::MAX)) {

@@ -58,7 +58,7 @@ fn budget(gate: &Gate, slowest: Duration) -> Duration {
 impl Driver {
     /// The connection came back: remembers how long that took, if it never took so long before.
     pub(super) fn note_reconnection(&mut self) {
-        let slowest = self.world.link.slowest_reconnection().as_secs();
+        let slowest = self.outside.slowest_reconnection().as_secs();
         if slowest >= self.node.reconnection_secs_max.saturating_add(SLOWER_BY_SECS) {
             self.node.reconnection_secs_max = slowest;
             self.save_node();

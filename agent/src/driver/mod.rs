@@ -9,6 +9,7 @@ mod bring;
 mod effects;
 mod events;
 mod gate;
+mod outside;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ use crate::record::{self, NodeState};
 use crate::runner::{Exit, Runners};
 
 use apps::App;
+pub use effects::{Outcome, Retry};
+use outside::Hands;
+pub use outside::{CallOff, Home, Outside};
 
 /// Everything that can happen to an agent.
 pub enum Event {
@@ -118,10 +122,9 @@ pub struct World {
 
 /// The driver's own state. Only its thread has it.
 pub struct Driver {
-    world: Arc<World>,
-    link: Link,
+    home: Home,
+    outside: Box<dyn Outside>,
     outbox: Outbox,
-    sampler: Sampler,
     node: NodeState,
     /// Counts the reports of this run.
     reports: u64,
@@ -147,13 +150,17 @@ const FLOOR_STEP_SECS: u64 = 6 * 3_600;
 impl Driver {
     /// A driver with everything that it needs, before it has looked at the disk.
     pub fn new(world: Arc<World>, link: Link, outbox: Outbox, node: NodeState) -> Self {
-        let sampler = Sampler::new(world.layout.root());
+        let (home, sampler) = (Home::of(&world), Sampler::new(world.layout.root()));
+        Self::with(home, Box::new(Hands { world, link, sampler }), outbox, node)
+    }
+
+    /// The same for a node that has others outside.
+    pub fn with(home: Home, outside: Box<dyn Outside>, outbox: Outbox, node: NodeState) -> Self {
         let floor_saved = node.time_floor;
         Self {
-            world,
-            link,
+            home,
+            outside,
             outbox,
-            sampler,
             node,
             reports: 0,
             last_reported: None,
@@ -169,12 +176,7 @@ impl Driver {
 
     /// Loads every record, brings it to life and serves events until [`Event::Stop`].
     pub fn run(mut self, events: &Receiver<Event>) {
-        self.tell(None, &What::AgentStarted { version: env!("CARGO_PKG_VERSION").to_owned() });
-        for app in record::apps(&*self.world.disk, &self.world.layout) {
-            self.wake(&app);
-        }
-        self.judge();
-        self.report();
+        self.begin();
         while let Ok(event) = events.recv() {
             if matches!(event, Event::Stop) {
                 break;
@@ -192,7 +194,18 @@ impl Driver {
         self.stop();
     }
 
-    fn take(&mut self, event: Event) {
+    /// Loads every record and brings it to life: what comes before the first event.
+    pub fn begin(&mut self) {
+        self.tell(None, &What::AgentStarted { version: env!("CARGO_PKG_VERSION").to_owned() });
+        for app in record::apps(&*self.home.disk, &self.home.layout) {
+            self.wake(&app);
+        }
+        self.judge();
+        self.report();
+    }
+
+    /// Takes one event in. [`Driver::report`] follows when nothing else is waiting.
+    pub fn take(&mut self, event: Event) {
         match event {
             Event::Outcome { app, serial, outcome } => self.outcome(&app, serial, outcome),
             Event::Again { app, seen, event } => self.again(&app, &seen, event),
@@ -217,24 +230,24 @@ impl Driver {
     fn linked(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Up => {
-                tracing::info!(node = %self.world.node, "connected to the coordinator");
+                tracing::info!(node = %self.home.node, "connected to the coordinator");
                 self.connected = true;
                 self.note_reconnection();
                 self.offered = 0;
                 self.last_acked = None;
-                self.world.nudge.notify_waiters();
+                self.outside.reconnected();
                 let report = self.reported_bytes();
-                self.link.report(report);
+                self.outside.report(report);
                 self.send_health();
                 self.offer();
             }
             LinkEvent::Down { reason } => {
                 if self.connected {
-                    tracing::warn!(node = %self.world.node, reason, "lost the coordinator; will connect again");
+                    tracing::warn!(node = %self.home.node, reason, "lost the coordinator; will connect again");
                 }
                 self.connected = false;
             }
-            LinkEvent::CertificateRefused => self.world.identity.renew_soon(),
+            LinkEvent::CertificateRefused => self.outside.certificate_refused(),
             LinkEvent::Resend => {
                 self.offered = 0;
                 self.offer();
@@ -246,7 +259,7 @@ impl Driver {
                     "a message of this node is too large and was not sent"
                 );
             }
-            LinkEvent::Desired(payload) => match Desired::read(&payload, &self.world.node) {
+            LinkEvent::Desired(payload) => match Desired::read(&payload, &self.home.node) {
                 Ok(desired) => self.desired(desired),
                 Err(rejected) => self.reject("desired", payload, rejected),
             },
@@ -304,7 +317,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.send_health();
-        let floor = self.world.clock.floor_to_save();
+        let floor = self.home.clock.floor_to_save();
         if floor >= self.floor_saved.saturating_add(FLOOR_STEP_SECS) {
             self.save_node();
         }
@@ -314,27 +327,27 @@ impl Driver {
         if !self.connected {
             return;
         }
-        let health = self.sampler.sample(&self.world.clock);
-        if let Ok(bytes) = serde_json::to_vec(&health) {
-            self.link.health(bytes);
+        if let Ok(bytes) = serde_json::to_vec(&self.outside.health()) {
+            self.outside.tell_health(bytes);
         }
     }
 
     fn save_node(&mut self) {
-        self.node.time_floor = self.node.time_floor.max(self.world.clock.floor_to_save());
-        match record::save_node(&*self.world.disk, &self.world.layout, &self.node) {
+        self.node.time_floor = self.node.time_floor.max(self.home.clock.floor_to_save());
+        match record::save_node(&*self.home.disk, &self.home.layout, &self.node) {
             Ok(()) => self.floor_saved = self.node.time_floor,
             // It is rebuilt from the next desired state; no deployment waits for it.
             Err(error) => tracing::warn!(reason = %crate::errors::chain(&error), "cannot save the node's state"),
         }
     }
 
-    fn stop(mut self) {
+    /// The last words of this run.
+    pub fn stop(mut self) {
         for app in self.apps.values_mut() {
             app.abandon();
         }
         self.tell(None, &What::AgentStopped);
         self.save_node();
-        tracing::info!(node = %self.world.node, "the agent stops");
+        tracing::info!(node = %self.home.node, "the agent stops");
     }
 }
