@@ -19,9 +19,10 @@ test-long:
     cargo test --release -p orangery-agent --test exhaustive -- --ignored --nocapture
     cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
 
-# the systemd runner under a booted systemd; needs root
+# the systemd runner, and whole boards, under a booted systemd; needs root, systemd-container and mmdebstrap
 test-nspawn:
-    cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture
+    cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture --test-threads 2
+    cargo test -p orangery-tests --test board -- --ignored --nocapture --test-threads 2
 
 # the public conformance suite of TUF, from a checkout with its virtual environment in .venv: see tests/README.md
 conformance CHECKOUT:

@@ -1,4 +1,7 @@
-//! A machine for tests: Debian with systemd, booted by systemd-nspawn, with a plug that can be pulled.
+//! A machine for tests: Debian with systemd, booted by systemd-nspawn, with a plug that can be pulled. It has the host's
+//! network.
+
+#![allow(dead_code, reason = "two test programs use it, each its own part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +28,13 @@ struct Running {
 }
 
 impl Machine {
-    /// A new machine, booted.
+    /// A new machine, booted, in which this very program is the agent.
     pub fn new() -> Self {
+        Self::with(&[(std::env::current_exe().unwrap(), AGENT)])
+    }
+
+    /// A new machine, booted, with copies of these files of the host; whoever could execute one here can there.
+    pub fn with(files: &[(PathBuf, &str)]) -> Self {
         let root = tempfile::tempdir_in(cache()).unwrap();
         let mut unpack = Command::new("tar");
         let unpacked = unpack.args(["--numeric-owner", "-xf"]).arg(image()).arg("-C").arg(root.path()).status();
@@ -34,22 +42,34 @@ impl Machine {
         // The directory is the machine's root directory, for users that are not root too.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(root.path(), open).unwrap();
-        fs::copy(std::env::current_exe().unwrap(), root.path().join(AGENT.trim_start_matches('/'))).unwrap();
         let mut machine = Self { root, running: None };
+        for (from, to) in files {
+            let to = machine.outside(to);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(from, to).unwrap();
+        }
         machine.boot();
         machine
     }
 
-    fn boot(&mut self) {
+    /// Where a path of the machine is on the host. What is below /run or /tmp inside is not to be seen there.
+    pub fn outside(&self, path: &str) -> PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    /// Boots it; the plug was pulled before.
+    pub fn boot(&mut self) {
         // PID 1 here may not be systemd, and /run no tmpfs: so nspawn has a place of its own for its state.
-        let script = "mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && mkdir -p /run/systemd/nspawn && \
+        // A control group of its own, too: machines that shared one would end each other's services.
+        let script = "for all in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do \
+                      test ! -e $all/cgroup.procs || { mkdir -p $all/$2 && echo $$ > $all/$2/cgroup.procs; } || exit 1; done; \
+                      mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && mkdir -p /run/systemd/nspawn && \
                       exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --boot -D \"$1\" -M \"$2\"";
-        let name = format!("orangery-{}", self.root.path().file_name().unwrap().to_string_lossy().trim_matches('.'));
         let log = fs::File::create(self.root.path().with_extension("boot.log")).unwrap();
         let mut nspawn = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
             .arg(self.root.path())
-            .arg(name.to_lowercase())
+            .arg(self.name())
             .stdin(Stdio::null())
             .stderr(log.try_clone().unwrap())
             .stdout(log)
@@ -70,6 +90,11 @@ impl Machine {
         }
     }
 
+    fn name(&self) -> String {
+        let name = self.root.path().file_name().unwrap().to_string_lossy().to_lowercase();
+        format!("orangery-{}", name.trim_matches('.'))
+    }
+
     fn boot_log(&self) -> String {
         let log = fs::read_to_string(self.root.path().with_extension("boot.log")).unwrap_or_default();
         format!("the machine does not boot: {log}")
@@ -82,7 +107,8 @@ impl Machine {
         self.boot();
     }
 
-    fn pull_the_plug(&mut self) {
+    /// As [`Self::power_cut`], without booting again.
+    pub fn pull_the_plug(&mut self) {
         let Some(mut running) = self.running.take() else { return };
         // With the first process the kernel kills all others of the machine.
         let init = rustix::process::Pid::from_raw(i32::try_from(running.init).unwrap()).unwrap();
@@ -132,7 +158,20 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.pull_the_plug();
         let _ = fs::remove_file(self.root.path().with_extension("boot.log"));
+        for all in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
+            remove_group(&Path::new(all).join(self.name()));
+        }
     }
+}
+
+/// Removes a control group and those in it, all of which are empty.
+fn remove_group(directory: &Path) {
+    for below in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if below.is_dir() {
+            remove_group(&below);
+        }
+    }
+    let _ = fs::remove_dir(directory);
 }
 
 /// The child of nspawn that is number 1 in a machine of its own. Before it there is another one for a moment.

@@ -111,10 +111,10 @@ impl Watch {
         };
         for n in 0..new {
             let verdict = self.restarts.exited(if n == 0 { uptime } else { Duration::ZERO });
-            self.tell(&how, verdict);
-            if verdict.exceeded && *self.on_trial.borrow() {
-                self.fail(&how, verdict).await;
-            }
+            let fails = verdict.exceeded && *self.on_trial.borrow() && self.life.borrow().failed.is_none();
+            // Told together: whoever saw the exit alone would judge without knowing how it ended.
+            let failed = if fails { Some(self.fail(&how, verdict).await) } else { None };
+            self.tell(&how, verdict, failed);
         }
     }
 
@@ -123,10 +123,8 @@ impl Watch {
         exit.unwrap_or_else(|| "an unknown status".to_owned())
     }
 
-    async fn fail(&self, how: &str, verdict: Verdict) {
-        if self.life.borrow().failed.is_some() {
-            return;
-        }
+    /// Stops what failed on trial, and says why it did.
+    async fn fail(&self, how: &str, verdict: Verdict) -> String {
         // Told only then: what the driver does next must not meet this stop.
         let grace = Duration::from_secs(self.launch.manifest.run.stop_grace_secs);
         if let Err(reason) = systemctl::stop(&self.unit, grace).await {
@@ -136,12 +134,14 @@ impl Watch {
             output if output.is_empty() => "it wrote nothing".to_owned(),
             output => format!("last output: {output}"),
         };
-        let failed = format!("exited {} times in a row ({how}); {output}", verdict.in_row);
-        self.life.send_modify(|life| life.failed = Some(failed));
+        format!("exited {} times in a row ({how}); {output}", verdict.in_row)
     }
 
-    fn tell(&self, how: &str, verdict: Verdict) {
-        self.life.send_modify(|life| life.exits = life.exits.saturating_add(1));
+    fn tell(&self, how: &str, verdict: Verdict, failed: Option<String>) {
+        self.life.send_modify(|life| {
+            life.exits = life.exits.saturating_add(1);
+            life.failed = failed.or_else(|| life.failed.take());
+        });
         if verdict.in_row > self.launch.manifest.run.restart.restarts_max.saturating_add(1) {
             return;
         }
