@@ -11,6 +11,7 @@
 //! - Each connection says "online" first, subscribes once, and counts as up only when the broker has agreed to that.
 
 mod connection;
+mod network;
 mod outbound;
 mod reach;
 

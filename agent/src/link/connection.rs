@@ -14,6 +14,7 @@ use rumqttc::{
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::network::Changes;
 use super::outbound::CLIENT_ROOM;
 use super::reach::{Sent, Trouble};
 use super::{INCOMING_BYTES_MAX, LinkEvent, Shared, broker_address};
@@ -79,11 +80,26 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>
         let longest = shared.watchman.longest_pause(shared.settings.backoff_max);
         let pause = backoff::delay(failures, first, longest, backoff::random());
         announce(&shared, &ended, pause, &mut logged);
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            () = sleep(pause) => {}
-            () = shared.watchman.somebody_waits() => {}
+        if rest(&shared, &mut stopped, pause).await {
+            // It may take some more attempts until all of it is there, and the whole site may have seen the same.
+            failures = 0;
+            sleep(backoff::delay(1, first, longest, backoff::random())).await;
         }
+        if *stopped.borrow() {
+            return;
+        }
+    }
+}
+
+/// Waits for `pause`, or less if the link is to stop, somebody begins to wait for it, or a network appears. Says whether it was
+/// the last.
+async fn rest(shared: &Shared, stopped: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+    let changes = Changes::listen();
+    tokio::select! {
+        () = sleep(pause) => false,
+        () = shared.watchman.somebody_waits() => false,
+        _ = stopped.wait_for(|stop| *stop) => false,
+        () = changes.something_appears() => true,
     }
 }
 

@@ -31,6 +31,10 @@ const RUNS_FAILURES: u32 = 5;
 const LATE: Duration = Duration::from_secs(1);
 /// How often a question is asked again for that, for it may happen for ever on a node that is starved.
 const ASKED_AGAIN_MAX: u32 = 4;
+/// How much longer than the manifest's interval the pause between two questions becomes while a committed app is well.
+const QUIET_INTERVALS_MAX: u32 = 30;
+/// And how long at most.
+const QUIET_MAX: Duration = Duration::from_mins(1);
 /// Answers that wait to be counted.
 const ANSWERS_MAX: usize = 16;
 
@@ -70,7 +74,7 @@ pub async fn prove_and<T>(
     gate: impl Future<Output = T>,
 ) -> Result<T, String> {
     let mut gate = std::pin::pin!(gate);
-    let mut asked = Asked::begin(manifest, context);
+    let mut asked = Asked::begin(manifest, context, 1);
     let mut life = context.life.clone();
     let mut proof = Proof::new(manifest, asked.tallies(), &life.borrow_and_update().clone());
     loop {
@@ -89,9 +93,10 @@ pub async fn prove_and<T>(
 }
 
 /// Asks for as long as it is not dropped, and tells when the app turns out well or ill: at first, and at each change. Ill
-/// means that a probe had its `failures` in a row, well that each had its `successes`.
+/// means that a probe had its `failures` in a row, well that each had its `successes`. While all answers are good they are
+/// asked for less and less often; after a bad one at the manifest's interval again.
 pub async fn watch(manifest: &Manifest, context: &ProbeContext, mut tell: impl FnMut(bool, Option<String>)) {
-    let mut asked = Asked::begin(manifest, context);
+    let mut asked = Asked::begin(manifest, context, QUIET_INTERVALS_MAX);
     let mut tallies = asked.tallies();
     let mut told = None;
     while let Some(answer) = asked.answers.recv().await {
@@ -148,7 +153,8 @@ struct Answer {
 }
 
 impl Asked {
-    fn begin(manifest: &Manifest, context: &ProbeContext) -> Self {
+    /// `quiet_max`: so many intervals may pass from one question to the next while all is well.
+    fn begin(manifest: &Manifest, context: &ProbeContext, quiet_max: u32) -> Self {
         let mut probes: Vec<Asking> = manifest.probes.iter().map(Asking::new).collect();
         if probes.is_empty() {
             probes.push(Asking::whether_it_runs());
@@ -156,7 +162,7 @@ impl Asked {
         let (tell, answers) = mpsc::channel(ANSWERS_MAX);
         let mut tasks = JoinSet::new();
         for (probe, asking) in probes.iter().enumerate() {
-            tasks.spawn(asking.clone().go_on(probe, context.clone(), tell.clone()));
+            tasks.spawn(asking.clone().go_on(probe, context.clone(), tell.clone(), quiet_max));
         }
         Self { probes, answers, _tasks: tasks, context: context.clone() }
     }
@@ -195,9 +201,10 @@ impl Asking {
         }
     }
 
-    async fn go_on(self, probe: usize, context: ProbeContext, tell: mpsc::Sender<Answer>) {
+    async fn go_on(self, probe: usize, context: ProbeContext, tell: mpsc::Sender<Answer>, quiet_max: u32) {
         let counts_from = Instant::now() + self.patience;
         let mut early = EARLY_PAUSE;
+        let mut good = 0_u32;
         loop {
             let asked_at = Instant::now();
             let result = self.ask(&context).await;
@@ -207,13 +214,22 @@ impl Asking {
                 early = pause * 2;
                 (Instant::now() + pause).min(counts_from)
             } else {
-                asked_at + self.interval
+                good = if result.is_ok() { good.saturating_add(1) } else { 0 };
+                asked_at + self.pause(good, quiet_max)
             };
             if tell.send(Answer { probe, result, counts }).await.is_err() {
                 return;
             }
             sleep_until(next).await;
         }
+    }
+
+    /// From one question to the next after so many good answers in a row: the interval at first and whenever something is
+    /// wrong. An app that has long been well is asked less and less, for each question wakes the node up.
+    fn pause(&self, good: u32, quiet_max: u32) -> Duration {
+        let doublings = good.saturating_sub(self.successes).min(30);
+        let longest = self.interval.saturating_mul(quiet_max).min(QUIET_MAX).max(self.interval);
+        self.interval.saturating_mul(1 << doublings).min(longest)
     }
 
     async fn ask(&self, context: &ProbeContext) -> Result<(), String> {
@@ -227,5 +243,22 @@ impl Asking {
             }
         }
         Err(format!("no answer within {} ms", self.timeout.as_millis()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_stays_well_is_asked_less_and_less_and_one_that_does_not_at_its_interval() {
+        let every = |interval_ms| Asking { interval: Duration::from_millis(interval_ms), ..Asking::whether_it_runs() };
+        let pauses = |asking: Asking, quiet_max| -> Vec<u64> {
+            [0, 1, 2, 3, 5, 40, u32::MAX].iter().map(|good| asking.pause(*good, quiet_max).as_secs()).collect()
+        };
+        assert_eq!(pauses(every(1_000), QUIET_INTERVALS_MAX), [1, 1, 2, 4, 16, 30, 30]);
+        assert_eq!(pauses(every(10_000), QUIET_INTERVALS_MAX), [10, 10, 20, 40, 60, 60, 60], "at most a minute");
+        assert_eq!(pauses(every(90_000), QUIET_INTERVALS_MAX), [90; 7], "or what the manifest says");
+        assert_eq!(pauses(every(1_000), 1), [1; 7], "on trial it is always the interval");
     }
 }
