@@ -21,6 +21,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The node's labels.
     pub labels: BTreeMap<String, String>,
+    /// Enrolment by a file.
+    pub first_boot: FirstBoot,
     /// Outbox and history.
     pub store: Store,
     /// How apps run.
@@ -37,6 +39,14 @@ pub struct Settings {
     pub log: Log,
     /// Settings of single apps.
     pub apps: BTreeMap<AppName, App>,
+}
+
+/// `[first_boot]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FirstBoot {
+    /// Where a node that has not joined looks for an invite token.
+    pub files: Vec<PathBuf>,
 }
 
 /// `[store]`
@@ -144,6 +154,7 @@ impl Default for Settings {
         Self {
             state_dir: "/var/lib/orangery".into(),
             labels: BTreeMap::new(),
+            first_boot: FirstBoot::default(),
             store: Store::default(),
             runner: Runner::default(),
             link: Link::default(),
@@ -171,6 +182,12 @@ impl Default for Runner {
 impl Default for Link {
     fn default() -> Self {
         Self { keepalive_secs: 30, backoff_max_secs: 120 }
+    }
+}
+
+impl Default for FirstBoot {
+    fn default() -> Self {
+        Self { files: ["/boot/firmware/orangery.toml", "/boot/orangery.toml"].map(PathBuf::from).to_vec() }
     }
 }
 
@@ -291,7 +308,10 @@ impl Settings {
     /// Relative paths are meant relative to the file that names them.
     fn relative_to(mut self, main: &Path) -> Self {
         if let Some(directory) = main.parent() {
-            for path in std::iter::once(&mut self.state_dir).chain(&mut self.repository.ca_file) {
+            for path in std::iter::once(&mut self.state_dir)
+                .chain(&mut self.repository.ca_file)
+                .chain(&mut self.first_boot.files)
+            {
                 *path = directory.join(&*path);
             }
         }

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod driver;
 pub mod errors;
 pub mod fetch;
+pub mod first_boot;
 pub mod health;
 pub mod identity;
 pub mod install;

@@ -16,6 +16,7 @@ use crate::control::{self, ControlError, StatusView};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Event, World};
 use crate::fetch::{FetchError, Http};
+use crate::first_boot::{self, FirstBootError};
 use crate::identity::{self, Identity, IdentityError};
 use crate::install::Installer;
 use crate::layout::Layout;
@@ -50,6 +51,9 @@ pub enum RunError {
         "this node has not joined a coordinator; run `orangery-agent join TOKEN` with a token from `orangery node invite`"
     )]
     NotJoined,
+    /// A board's first boot does not get through.
+    #[error(transparent)]
+    FirstBoot(#[from] FirstBootError),
     /// The node's key or certificate cannot be used.
     #[error("cannot use the node's identity in {path}")]
     ReadIdentity {
@@ -82,13 +86,28 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     make_state_directory(&layout)?;
     let _lock = lock(&layout)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let identity = identity::load(&*disk, &layout)
-        .map_err(|source| RunError::ReadIdentity { path: layout.identity(), source })?
-        .ok_or(RunError::NotJoined)?;
     let runtime = runtime().map_err(RunError::Start)?;
+    let clock = Clock::new(record::load_node(&*disk, &layout).time_floor);
+    let identity = runtime.block_on(identity_of(&settings, &layout, &*disk, &clock))?;
     let node_state = begin_run(&*disk, &layout);
-    let clock = Clock::new(node_state.time_floor);
     runtime.block_on(serve(settings, layout, disk, Arc::new(identity), node_state, clock))
+}
+
+/// Who this node is. One that has not joined does so now, if a file on its boot partition says how.
+async fn identity_of(
+    settings: &Settings,
+    layout: &Layout,
+    disk: &dyn Disk,
+    clock: &Arc<Clock>,
+) -> Result<Identity, RunError> {
+    let files = &settings.first_boot.files;
+    let identity =
+        identity::load(disk, layout).map_err(|source| RunError::ReadIdentity { path: layout.identity(), source })?;
+    if let Some(identity) = identity {
+        first_boot::clean(files, &identity);
+        return Ok(identity);
+    }
+    first_boot::join(files, disk, layout, clock).await?.ok_or(RunError::NotJoined)
 }
 
 async fn serve(

@@ -93,7 +93,12 @@ impl Fleet {
 
     /// A board that has not joined.
     pub fn board(&self, name: &str) -> Node {
-        Node::new(self.path().join("nodes").join(name), name, "")
+        self.board_with(name, "")
+    }
+
+    /// The same; `settings` are added to its `agent.toml`.
+    pub fn board_with(&self, name: &str, settings: &str) -> Node {
+        Node::new(self.path().join("nodes").join(name), name, settings)
     }
 
     /// A fresh token for one board.
@@ -312,6 +317,11 @@ impl Node {
         let text = succeed(&mut self.agent(&["status", "--json"]));
         let status: serde_json::Value = serde_json::from_str(&text).expect("status --json is JSON");
         status["running"] == true && status["events_waiting"] == 0
+    }
+
+    /// What the agent has logged since it was made.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("agent.log")).unwrap_or_default()
     }
 
     /// The agent's process.
