@@ -133,8 +133,18 @@ pub struct Life {
     pub release: Option<ReleaseId>,
     /// How often it exited by itself since it was told to run.
     pub exits: u32,
+    /// How it did the last time.
+    pub exit: Option<String>,
     /// Why it counts as failed: on trial it exited more often than its restart policy allows and is not started again.
     pub failed: Option<String>,
+}
+
+impl Life {
+    /// It exited by itself, in the way that `how` says.
+    pub fn exited(&mut self, how: &str) {
+        self.exits = self.exits.saturating_add(1);
+        self.exit = Some(how.to_owned());
+    }
 }
 
 /// The end of [`Life`] that is read.

@@ -51,6 +51,11 @@ impl Layout {
         self.app(app).join("state.json")
     }
 
+    /// What was seen of the app's last refused release; see `evidence::Refused`.
+    pub fn refused(&self, app: &AppName) -> PathBuf {
+        self.app(app).join("refused.json")
+    }
+
     /// The app's unpacked releases.
     pub fn releases(&self, app: &AppName) -> PathBuf {
         self.app(app).join("releases")

@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod disk;
 pub mod driver;
 pub mod errors;
+pub mod evidence;
 pub mod fetch;
 pub mod first_boot;
 pub mod health;

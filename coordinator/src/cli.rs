@@ -97,6 +97,7 @@ impl Cli {
             Command::Deploy(args) => in_runtime(deploy::run(&home, args)),
             Command::Status(args) => in_runtime(status::run(&home, args)),
             Command::Events(args) => in_runtime(events::run(&home, args)),
+            Command::History(args) => in_runtime(events::history(&home, args)),
             Command::Why(args) => in_runtime(why::run(&home, args)),
         }
     }

@@ -35,6 +35,13 @@ pub const LABELS_MAX: usize = 32;
 /// Longest reason in a refusal or event, in bytes; longer ones are cut at a character.
 pub const REASON_BYTES_MAX: usize = 1_024;
 
+/// Most bytes of JSON that a node keeps of what it saw of a refused release.
+pub const EVIDENCE_BYTES_MAX: usize = 8 * 1024;
+/// Most bytes of it that travel in an event.
+pub const EVIDENCE_EVENT_BYTES_MAX: usize = 4 * 1024;
+/// Most lines of an app's output in it.
+pub const EVIDENCE_LINES_MAX: usize = 50;
+
 /// Cuts `text` to at most [`REASON_BYTES_MAX`] bytes, at a character boundary.
 pub fn reason(text: impl Into<String>) -> String {
     let mut text = text.into();

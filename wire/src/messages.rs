@@ -1,6 +1,7 @@
 //! What travels over MQTT: JSON, at most [`crate::limits::PACKET_BYTES_MAX`] bytes, unknown fields ignored.
 
 mod event;
+mod evidence;
 mod refusal_code;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
 use crate::limits::{APPS_MAX, PACKET_BYTES_MAX};
 pub use event::{Event, What};
+pub use evidence::{Evidence, ProbeEvidence};
 pub use refusal_code::RefusalCode;
 
 /// The message format that this version reads and writes.
@@ -299,7 +301,7 @@ mod tests {
     fn codes_are_the_words_that_json_has() {
         let refusal =
             Refusal { release: ReleaseId(Digest([0; 32])), code: RefusalCode::NoSpace, reason: String::new() };
-        let what = What::Refused { generation: 1, version: None, refusal };
+        let what = What::Refused { generation: 1, version: None, refusal, evidence: None };
         let json = serde_json::to_value(&what).unwrap();
         assert_eq!(json["code"], what.code());
         assert_eq!(json["refusal"]["code"], RefusalCode::NoSpace.as_str());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
-use crate::messages::{Event, Health, RefusalCode, Reported};
+use crate::messages::{Event, Evidence, Health, RefusalCode, Reported};
 
 /// Every error answer has this body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,6 +297,9 @@ pub struct WhyLine {
     /// The refusal's code, if that is what it is.
     #[serde(default)]
     pub refusal: Option<RefusalCode>,
+    /// What the node saw of the release that it refused, if it came to a trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Evidence>>,
     /// The whole sentence.
     pub text: String,
 }

@@ -41,7 +41,7 @@ const BASH: &str = r#"_orangery_agent() {
         --state) COMPREPLY=($(compgen -d -- "$word")); return ;;
         completions) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")); return ;;
     esac
-    COMPREPLY=($(compgen -W "join run status history check rollback install completions help --config --json --name --count --state --from --ca-file --help --version" -- "$word"))
+    COMPREPLY=($(compgen -W "join run status why history check rollback install completions help --config --json --name --count --state --from --ca-file --help --version" -- "$word"))
 }
 complete -F _orangery_agent orangery-agent
 "#;
@@ -51,11 +51,11 @@ _arguments \
   '--config[settings]:file:_files' '--json[answer in JSON]' '--name[name of the node]:name' \
   '--count[at most so many events]:count' '--from[where the release is]:source:_files' '--ca-file[authorities]:file:_files' '--state[state directory]:directory:_directories' \
   '(-h --help)'{-h,--help}'[help]' '(-V --version)'{-V,--version}'[version]' \
-  '1:command:(join run status history check rollback install completions help)' '2:argument:'
+  '1:command:(join run status why history check rollback install completions help)' '2:argument:'
 ";
 
 const FISH: &str = r"complete -c orangery-agent -f
-complete -c orangery-agent -n __fish_use_subcommand -a 'join run status history check rollback install completions help'
+complete -c orangery-agent -n __fish_use_subcommand -a 'join run status why history check rollback install completions help'
 complete -c orangery-agent -l config -r -F -d 'settings'
 complete -c orangery-agent -l json -d 'answer in JSON'
 complete -c orangery-agent -l name -x -d 'name of the node'

@@ -4,10 +4,12 @@ mod complete;
 mod install;
 mod parse;
 mod show;
+mod why;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use orangery_wire::messages::{Event, What};
 use orangery_wire::{AppName, NodeId};
 
 use crate::clock::Clock;
@@ -58,6 +60,7 @@ fn perform(invocation: Invocation) -> Result<ExitCode, Failure> {
         Command::Run => run::run(Settings::load(config)?).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Join { token, name } => join(config, &token, name.as_ref()),
         Command::Status => status(config, json),
+        Command::Why { app } => why::why(config, app.as_ref(), json),
         Command::History { count } => history(config, count, json),
         Command::Check { state } => check_state(config, state.as_deref(), json),
         Command::Rollback { app } => rollback(config, app),
@@ -86,13 +89,7 @@ fn config_hint(config: Option<&Path>) -> String {
 }
 
 fn status(config: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
-    let layout = layout(config)?;
-    let view = match control::ask(&layout.socket(), &Request::Status) {
-        Ok(Reply::Status(view)) => *view,
-        Ok(other) => return Err(unexpected(&other)),
-        Err(control::ControlError::NotRunning { .. }) => run::status_from_disk(&layout, &Settings::load(config)?)?,
-        Err(error) => return Err(error.into()),
-    };
+    let view = view(config)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&view)?);
     } else {
@@ -101,21 +98,40 @@ fn status(config: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn history(config: Option<&Path>, count: u32, json: bool) -> Result<ExitCode, Failure> {
+/// The node as the agent sees it, or as its disk tells when it does not run.
+fn view(config: Option<&Path>) -> Result<control::StatusView, Failure> {
     let layout = layout(config)?;
-    let events = match control::ask(&layout.socket(), &Request::History { count }) {
-        Ok(Reply::History(events)) => events,
-        Ok(other) => return Err(unexpected(&other)),
+    match control::ask(&layout.socket(), &Request::Status) {
+        Ok(Reply::Status(view)) => Ok(*view),
+        Ok(other) => Err(unexpected(&other)),
+        Err(control::ControlError::NotRunning { .. }) => Ok(run::status_from_disk(&layout, &Settings::load(config)?)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The last `count` events, from the agent or from its disk.
+fn events(config: Option<&Path>, count: u32) -> Result<Vec<Event>, Failure> {
+    let layout = layout(config)?;
+    match control::ask(&layout.socket(), &Request::History { count }) {
+        Ok(Reply::History(events)) => Ok(events),
+        Ok(other) => Err(unexpected(&other)),
         Err(control::ControlError::NotRunning { .. }) => {
-            run::history_from_disk(&layout, &Settings::load(config)?, count)?
+            Ok(run::history_from_disk(&layout, &Settings::load(config)?, count)?)
         }
-        Err(error) => return Err(error.into()),
-    };
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn history(config: Option<&Path>, count: u32, json: bool) -> Result<ExitCode, Failure> {
+    let events = events(config, count)?;
     for event in &events {
         if json {
             println!("{}", serde_json::to_string(event)?);
         } else {
             println!("{}", show::event(event));
+            if let What::Refused { evidence: Some(evidence), .. } = &event.what {
+                evidence.lines().iter().for_each(|seen| println!("            {seen}"));
+            }
         }
     }
     if events.is_empty() && !json {

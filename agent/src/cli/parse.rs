@@ -32,6 +32,11 @@ pub enum Command {
     Run,
     /// How the node is.
     Status,
+    /// Why each app is where it is.
+    Why {
+        /// Only this one.
+        app: Option<AppName>,
+    },
     /// What happened.
     History {
         /// At most so many events.
@@ -74,6 +79,7 @@ Commands:
   join TOKEN       Enrol this node with a token from `orangery node invite`
   run              Serve until SIGTERM
   status           What runs here, and whether the coordinator is reached
+  why [APP]        Why each app is where it is, and what was seen of one that was refused
   history          What happened here last
   check            Are the invariants of the state directory kept?
   rollback APP     Go back to the release that ran before the current one
@@ -82,7 +88,7 @@ Commands:
 
 Options:
   --config FILE    Settings (default: /etc/orangery/agent.toml)
-  --json           Answer in JSON (status, history, check, install)
+  --json           Answer in JSON (status, why, history, check, install)
   -h, --help       This, or help on a command
   -V, --version    The version
 
@@ -119,6 +125,15 @@ What runs here, and whether the coordinator is reached.
 Usage: orangery-agent status [--json] [--config FILE]
 
 Works when the agent does not run, too: then it reads the disk.
+";
+
+const WHY_HELP: &str = "\
+Why each app is where it is: what is desired, what runs, what is waited for, and why a release was refused.
+
+Usage: orangery-agent why [APP] [--json] [--config FILE]
+
+Of a release that was refused by its trial, its last output and the last answers to its probes are shown; they are kept
+in apps/APP/refused.json of the state directory. Works when the agent does not run, too: then it reads the disk.
 ";
 
 const HISTORY_HELP: &str = "\
@@ -221,6 +236,8 @@ impl Given {
             ["join"] => return Err("join needs the token that `orangery node invite` printed".into()),
             ["run"] => Command::Run,
             ["status"] => Command::Status,
+            ["why"] => Command::Why { app: None },
+            ["why", app] => Command::Why { app: Some(app.parse().map_err(|e| lexopt::Error::Custom(Box::new(e)))?) },
             ["history"] => Command::History { count: self.count.unwrap_or(50) },
             ["check"] => Command::Check { state: self.state },
             ["rollback", app] => {
@@ -267,6 +284,7 @@ fn help_on(command: &str) -> Result<&'static str, lexopt::Error> {
         "join" => Ok(JOIN_HELP),
         "run" => Ok(RUN_HELP),
         "status" => Ok(STATUS_HELP),
+        "why" => Ok(WHY_HELP),
         "history" => Ok(HISTORY_HELP),
         "check" => Ok(CHECK_HELP),
         "rollback" => Ok(ROLLBACK_HELP),
@@ -287,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_and_options_stand_anywhere() {
-        for command in ["join", "run", "status", "history", "check", "rollback", "install"] {
+        for command in ["join", "run", "status", "why", "history", "check", "rollback", "install"] {
             let asked = parsed(&format!("{command} --help")).unwrap();
             assert!(
                 matches!(asked.command, Command::Help(text) if text.contains(&format!("orangery-agent {command}")))

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use orangery_wire::messages::{Phase as PhaseName, RefusalCode, ReleaseRef, What};
+use orangery_wire::messages::{Evidence, Phase as PhaseName, RefusalCode, ReleaseRef, What};
 use orangery_wire::{AppName, ReleaseId};
 
 use super::{CallOff, Driver, Event, Outcome, gate};
 use crate::deployment::{self, Effect, Phase, Reason, Record};
+use crate::evidence::Refused;
 use crate::record::{self, AppState, Source};
 use crate::runner::Exit;
 
@@ -34,6 +35,10 @@ pub struct App {
     unwitnessed: bool,
     /// What speaks against releases that are here, since the last look at the metadata.
     pub objections: BTreeMap<ReleaseId, Option<Reason>>,
+    /// What was seen of a release that failed its trial, until that is told.
+    pub evidence: Option<Box<Evidence>>,
+    /// The same, until it is on the disk.
+    pub unsaved: Option<Refused>,
 }
 
 impl App {
@@ -87,6 +92,7 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name).filter(|app| app.serial == serial) else { return };
         app.doing = None;
         app.unwitnessed = outcome.unwitnessed;
+        app.evidence = outcome.evidence;
         if let Some(retry) = outcome.retry {
             tracing::warn!(app = %name, reason = retry.reason, "will try again");
             if retry.first {
@@ -120,6 +126,7 @@ impl Driver {
             self.changed(name, &before);
         }
         self.act(name);
+        self.keep_evidence(name);
         self.release_held();
     }
 
@@ -160,10 +167,7 @@ impl Driver {
         let generation = after.generation;
         let current = after.current.and_then(|id| self.named(name, id));
         if let Some(refusal) = refusal {
-            let version = self.version(name, refusal.release);
-            let (release, code) = (refusal.release.short(), refusal.code);
-            tracing::warn!(app = %name, release, generation, %code, reason = refusal.reason, "refused a release");
-            self.tell(Some(name), &What::Refused { generation, version, refusal });
+            self.tell_refused(name, generation, refusal);
         }
         let proven = matches!(before.phase, Phase::Probing(_)) && before.current != after.current;
         if proven || (before.current.is_some() && after.current.is_none()) {

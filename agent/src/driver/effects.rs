@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery_wire::messages::{RefusalCode, ReleaseRef};
+use orangery_wire::messages::{Evidence, RefusalCode, ReleaseRef};
 use orangery_wire::{AppName, Manifest, ReleaseId, Version};
 
 use super::{Event, World, gate};
 use crate::backoff;
 use crate::deployment::{self, Effect, Reason};
+use crate::evidence::{self, Hidden};
 use crate::install::{self, InstallFailure};
-use crate::probe::{self, ProbeContext};
+use crate::probe::{self, ProbeContext, Seen};
 use crate::runner::Launch;
 
 /// How an effect ended.
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub retry: Option<Retry>,
     /// The release was proven without the coordinator.
     pub unwitnessed: bool,
+    /// What was seen of a release that failed its trial.
+    pub evidence: Option<Box<Evidence>>,
 }
 
 /// An attempt that failed and will be made again.
@@ -36,7 +39,7 @@ pub struct Retry {
 
 impl From<deployment::Event> for Outcome {
     fn from(event: deployment::Event) -> Self {
-        Self { event, retry: None, unwitnessed: false }
+        Self { event, retry: None, unwitnessed: false, evidence: None }
     }
 }
 
@@ -75,6 +78,7 @@ async fn fetch(world: &World, app: &AppName, id: ReleaseId, attempt: u32, versio
             event: deployment::Event::FetchFailed { refusal: None },
             retry: Some(Retry { deed: "fetch", reason, first: attempt == 0 }),
             unwitnessed: false,
+            evidence: None,
         },
     }
 }
@@ -99,10 +103,15 @@ async fn run(world: &World, app: &AppName, release: Option<ReleaseId>, trial: bo
     };
     match ran {
         Ok(()) => deployment::Event::Ran.into(),
+        Err(reason) if trial => {
+            let event = |reason| deployment::Event::RunFailed { reason };
+            world.failed(app, release, Seen::default(), reason, event).await
+        }
         Err(reason) => Outcome {
             event: deployment::Event::RunFailed { reason: reason.clone() },
-            retry: (!trial).then_some(Retry { deed: "restore", reason, first: attempt == 0 }),
+            retry: Some(Retry { deed: "restore", reason, first: attempt == 0 }),
             unwitnessed: false,
+            evidence: None,
         },
     }
 }
@@ -112,11 +121,16 @@ async fn prove(world: &World, app: &AppName, release: ReleaseId, gated: bool) ->
         Ok(launch) => launch,
         Err(reason) => return deployment::Event::Unhealthy { reason }.into(),
     };
+    let mut seen = Seen::default();
     let gate = gate::pass(world, app, &launch.manifest.gate, gated);
-    match probe::prove_and(&launch.manifest, &world.probe_context(app, &launch), gate).await {
+    match probe::prove_and(&launch.manifest, &world.probe_context(app, &launch), &mut seen, gate).await {
         Ok(Ok(unwitnessed)) => Outcome { unwitnessed, ..deployment::Event::Healthy.into() },
-        Ok(Err(reason)) => deployment::Event::Disconnected { reason }.into(),
-        Err(reason) => deployment::Event::Unhealthy { reason }.into(),
+        Ok(Err(reason)) => {
+            world.failed(app, Some(release), seen, reason, |reason| deployment::Event::Disconnected { reason }).await
+        }
+        Err(reason) => {
+            world.failed(app, Some(release), seen, reason, |reason| deployment::Event::Unhealthy { reason }).await
+        }
     }
 }
 
@@ -132,6 +146,30 @@ pub async fn watch(world: &Arc<World>, app: &AppName, release: ReleaseId) {
 }
 
 impl World {
+    /// A trial failed: keeps what was seen of it, while that is still to be had.
+    async fn failed(
+        &self,
+        app: &AppName,
+        release: Option<ReleaseId>,
+        seen: Seen,
+        reason: String,
+        event: impl FnOnce(String) -> deployment::Event,
+    ) -> Outcome {
+        let exit = self.runners.life(app).borrow().exit.clone();
+        let output = self.runners.last_output(app).await;
+        let hidden = self.hidden(app, release);
+        let evidence = evidence::of(exit, seen.into_probes(), &output, &hidden);
+        let evidence = (!evidence.is_empty()).then(|| Box::new(evidence));
+        Outcome { evidence, ..event(hidden.hide(&reason)).into() }
+    }
+
+    /// What must not be shown of the app's environment.
+    pub(super) fn hidden(&self, app: &AppName, release: Option<ReleaseId>) -> Hidden {
+        let manifest = release.and_then(|release| install::sealed(&*self.disk, &self.layout, app, &release));
+        let of_release = manifest.map(|manifest| manifest.run.env).unwrap_or_default();
+        Hidden::of([&of_release, &self.settings.variables(app)])
+    }
+
     /// Waits before another attempt; not at all before the first. A connection that comes up ends the wait.
     async fn pause(&self, attempt: u32, longest: Duration) {
         if attempt > 0 {

@@ -10,6 +10,7 @@ mod effects;
 mod events;
 mod gate;
 mod outside;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

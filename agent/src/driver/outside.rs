@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery_wire::messages::{Health, ReleaseRef, TrustReport};
+use orangery_wire::messages::{Evidence, Health, ReleaseRef, TrustReport};
 use orangery_wire::{AppName, NodeId, ReleaseId, Version};
 
 use super::{Event, World, effects};
 use crate::clock::Clock;
 use crate::deployment::Effect;
 use crate::disk::Disk;
+use crate::evidence;
 use crate::health::Sampler;
 use crate::layout::Layout;
 use crate::link::Link;
@@ -79,6 +80,10 @@ pub trait Outside: Send {
     fn brought_bytes(&self) -> Option<(u64, u64)>;
     /// What runs of the app at this moment.
     fn running(&self, app: &AppName) -> Option<ReleaseId>;
+    /// What a release left behind that took its last try with it, and so perhaps the whole node. Waits two seconds at most.
+    fn left_behind(&self, _app: &AppName, _release: ReleaseId) -> Option<Evidence> {
+        None
+    }
     /// What is to be told of the trusted metadata.
     fn trust(&self) -> TrustReport;
     /// How the node is.
@@ -184,6 +189,12 @@ impl Outside for Hands {
 
     fn running(&self, app: &AppName) -> Option<ReleaseId> {
         self.world.runners.running(app)
+    }
+
+    fn left_behind(&self, app: &AppName, release: ReleaseId) -> Option<Evidence> {
+        let output = self.world.runtime.block_on(self.world.runners.last_output(app));
+        let hidden = self.world.hidden(app, Some(release));
+        Some(evidence::of(None, Vec::new(), &output, &hidden)).filter(|evidence| !evidence.is_empty())
     }
 
     fn trust(&self) -> TrustReport {

@@ -21,7 +21,7 @@ fn telemetry(n: u32) -> What {
 
 fn state(n: u8) -> What {
     let refusal = Refusal { release: ReleaseId(Digest([n; 32])), code: RefusalCode::Unhealthy, reason: String::new() };
-    What::Refused { generation: n.into(), version: None, refusal }
+    What::Refused { generation: n.into(), version: None, refusal, evidence: None }
 }
 
 /// What waits, as the coordinator would read it.

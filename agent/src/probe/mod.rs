@@ -5,6 +5,7 @@
 
 mod ask;
 mod proof;
+mod seen;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::ask::Question;
 use self::proof::Proof;
+pub use self::seen::Seen;
 use self::tally::{Standing, Tally};
 use crate::launch::{Launch, LifeWatch};
 
@@ -63,18 +65,20 @@ impl ProbeContext {
 /// `uptime_min_secs` without an exit. `Err` says, for people, which probe had its `failures` in a row, or how the app ended:
 /// the release is to be refused. Dropping it ends all questions.
 pub async fn prove(manifest: &Manifest, context: &ProbeContext) -> Result<(), String> {
-    prove_and(manifest, context, std::future::ready(())).await
+    prove_and(manifest, context, &mut Seen::default(), std::future::ready(())).await
 }
 
 /// Like [`prove`], and then waits for `gate`, which is begun when the probes have held. The app is asked on meanwhile: one that
-/// fails or dies before the gate opens is refused all the same.
+/// fails or dies before the gate opens is refused all the same. What was asked and answered is kept in `seen`.
 pub async fn prove_and<T>(
     manifest: &Manifest,
     context: &ProbeContext,
+    seen: &mut Seen,
     gate: impl Future<Output = T>,
 ) -> Result<T, String> {
     let mut gate = std::pin::pin!(gate);
     let mut asked = Asked::begin(manifest, context, 1);
+    seen.begin(asked.questions());
     let mut life = context.life.clone();
     let mut proof = Proof::new(manifest, asked.tallies(), &life.borrow_and_update().clone());
     loop {
@@ -83,6 +87,7 @@ pub async fn prove_and<T>(
             biased;
             Ok(()) = life.changed() => proof.lived(&life.borrow_and_update().clone())?,
             Some(answer) = asked.answers.recv() => {
+                seen.heard(answer.probe, &answer.result);
                 let said = proof.heard(answer.probe, &answer.result, answer.counts, Instant::now());
                 said.map_err(|reason| asked.blame(answer.probe, &reason))?;
             }
@@ -169,6 +174,10 @@ impl Asked {
 
     fn tallies(&self) -> Vec<Tally> {
         self.probes.iter().map(|asking| Tally::new(asking.successes, asking.failures)).collect()
+    }
+
+    fn questions(&self) -> impl Iterator<Item = String> {
+        self.probes.iter().map(|asking| asking.question.describe(&self.context))
     }
 
     fn blame(&self, probe: usize, reason: &str) -> String {

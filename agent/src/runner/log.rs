@@ -25,7 +25,12 @@ impl Log {
     /// The log in the directory `logs`, which is made if it is not there.
     pub fn new(logs: &Path) -> io::Result<Self> {
         super::make_private(logs)?;
-        Ok(Self { path: logs.join("out.log") })
+        Ok(Self::of(logs))
+    }
+
+    /// The log in the directory `logs`, which may not be there: to be read.
+    pub fn of(logs: &Path) -> Self {
+        Self { path: logs.join("out.log") }
     }
 
     /// The file, open for appending: what a child has as its output.
@@ -67,17 +72,18 @@ impl Log {
     /// The last lines that were written after the file had `since` bytes, for people: few, short, printable, joined by
     /// " | ". Empty if there are none.
     pub fn tail(&self, since: u64) -> String {
-        self.read_tail(since).map_or_else(|_| String::new(), |bytes| last_lines(&bytes))
+        self.last(since, TAIL_BYTES).map_or_else(|_| String::new(), |bytes| last_lines(&bytes))
     }
 
-    fn read_tail(&self, since: u64) -> io::Result<Vec<u8>> {
+    /// The last `bytes_max` bytes that were written after the file had `since` bytes.
+    pub fn last(&self, since: u64, bytes_max: u64) -> io::Result<Vec<u8>> {
         let length = self.size_bytes();
         // It was put away meanwhile: all of it is newer.
         let since = if since > length { 0 } else { since };
         let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(since.max(length.saturating_sub(TAIL_BYTES))))?;
+        file.seek(SeekFrom::Start(since.max(length.saturating_sub(bytes_max))))?;
         let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 }

@@ -6,6 +6,7 @@
 mod adopted;
 mod group;
 mod log;
+mod output;
 mod process;
 mod procfs;
 mod restart;
@@ -91,6 +92,7 @@ pub struct Exit {
 /// Both runners, and what they run. One for the whole agent.
 #[derive(Debug)]
 pub struct Runners {
+    layout: Layout,
     settings: RunnerSettings,
     process: ProcessRunner,
     systemd: SystemdRunner,
@@ -101,6 +103,8 @@ pub struct Runners {
 #[derive(Debug)]
 struct Place {
     life: Arc<watch::Sender<Life>>,
+    /// Where the output of what runs begins.
+    begun: Mutex<Option<output::Begun>>,
     /// Held while something is started or stopped: one at a time.
     here: tokio::sync::Mutex<Here>,
 }
@@ -125,6 +129,7 @@ impl Runners {
         // A relative state directory would be another one in the app's working directory.
         let layout = std::path::absolute(layout.root()).map_or(layout, Layout::new);
         Self {
+            layout: layout.clone(),
             process: ProcessRunner::new(layout.clone(), exits.clone()),
             systemd: SystemdRunner::new(layout, settings.clone(), exits),
             settings,
@@ -138,16 +143,19 @@ impl Runners {
         let place = self.place(app);
         let mut here = place.here.lock().await;
         let Some(launch) = launch else {
+            *place.begun() = None;
             self.process.stop(&mut here.process, app).await;
             place.life.send_replace(Life::default());
             return self.systemd.remove(&mut here.systemd, app).await;
         };
-        match self.kind(&launch)? {
+        let kind = self.kind(&launch)?;
+        self.begin_output(&place, &launch, kind);
+        match kind {
             Kind::Process if launch.trial => self.systemd.stop(&mut here.systemd, app).await?,
             Kind::Process => self.systemd.remove(&mut here.systemd, app).await?,
             Kind::Systemd => self.process.stop(&mut here.process, app).await,
         }
-        match self.kind(&launch)? {
+        match kind {
             Kind::Process => self.process.run(&mut here.process, launch, &place.life).await,
             Kind::Systemd => self.systemd.run(&mut here.systemd, launch, &place.life).await,
         }
@@ -211,12 +219,24 @@ impl Runners {
     }
 
     fn place(&self, app: &AppName) -> Arc<Place> {
-        let new = || Arc::new(Place { life: Arc::new(watch::Sender::default()), here: tokio::sync::Mutex::default() });
+        let new = || {
+            Arc::new(Place {
+                life: Arc::new(watch::Sender::default()),
+                begun: Mutex::default(),
+                here: tokio::sync::Mutex::default(),
+            })
+        };
         self.lock().entry(app.clone()).or_insert_with(new).clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppName, Arc<Place>>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn begun(&self) -> std::sync::MutexGuard<'_, Option<output::Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

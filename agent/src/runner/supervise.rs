@@ -154,7 +154,7 @@ impl Supervisor {
 
     /// Tells of an exit. Of an app that keeps exiting only the exit that was one too many is told, not each one after it.
     fn tell(&self, how: &str, verdict: Verdict) {
-        self.life.send_modify(|life| life.exits = life.exits.saturating_add(1));
+        self.life.send_modify(|life| life.exited(how));
         let allowed = self.program.run().restart.restarts_max;
         if verdict.in_row > allowed.saturating_add(1) {
             tracing::debug!(app = %self.program.launch.app, reason = how, "the app exited again");

@@ -57,9 +57,13 @@ pub(super) async fn why(State(shared): State<Shared>, Path(node): Path<String>) 
             broker_connected: parts.engine.live().broker_connected(),
             ..Facts::default()
         };
-        for app in node.reported.iter().flat_map(|reported| &reported.apps).map(|report| &report.app) {
-            let last = view.last_event(&node.node, app)?;
-            facts.last.extend(last.map(|last| (app.clone(), last.event.what)));
+        for report in node.reported.iter().flat_map(|reported| &reported.apps) {
+            let last = view.last_event(&node.node, &report.app)?;
+            facts.last.extend(last.map(|last| (report.app.clone(), last.event.what)));
+            if let Some(refusal) = &report.refusal {
+                let evidence = view.evidence(&node.node, &report.app, refusal.release)?;
+                facts.evidence.extend(evidence.map(|evidence| (report.app.clone(), evidence)));
+            }
         }
         Ok(Ok(engine::why(&node, &facts)))
     });

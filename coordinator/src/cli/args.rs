@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use orangery_wire::{AppName, NodeId, Version};
 
+use super::events::{EventsArgs, HistoryArgs};
 use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::repo::{BundleArgs, RepoCommand};
+use super::why::WhyArgs;
 
 /// Over-the-air deployment for fleets of ARM boards: signed releases reach nodes, bad ones go back.
 ///
@@ -58,6 +60,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Show what happened on the nodes
     Events(EventsArgs),
+    /// List what happened on one node, with what was seen of each release that it refused
+    History(HistoryArgs),
     /// Say why each app of a node is where it is
     Why(WhyArgs),
     /// Prepare an MQTT broker other than the embedded one
@@ -229,33 +233,6 @@ pub struct StatusArgs {
     /// Go on showing it until Ctrl-C
     #[arg(long)]
     pub watch: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `orangery events`
-#[derive(Debug, Args)]
-pub struct EventsArgs {
-    /// Go on with each new event until Ctrl-C
-    #[arg(long)]
-    pub follow: bool,
-    /// Only those of this node
-    #[arg(long)]
-    pub node: Option<NodeId>,
-    /// How many of the past
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000))]
-    pub limit: u32,
-    /// Print JSON, an event on each line
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `orangery why`
-#[derive(Debug, Args)]
-pub struct WhyArgs {
-    /// The node
-    pub node: NodeId,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use orangery_wire::messages::{AppReport, Phase, Refusal, ReleaseRef, What};
+use orangery_wire::messages::{AppReport, Evidence, Phase, Refusal, ReleaseRef, What};
 use orangery_wire::rest::{DesiredView, NodeView, Why, WhyLine};
 use orangery_wire::{AppName, UnixTime};
 
@@ -16,6 +16,8 @@ pub struct Facts {
     pub broker_connected: bool,
     /// The newest event of each app.
     pub last: BTreeMap<AppName, What>,
+    /// What each app's refused release was seen to do.
+    pub evidence: BTreeMap<AppName, Box<Evidence>>,
 }
 
 /// Answers for one node.
@@ -41,7 +43,7 @@ pub fn why(node: &NodeView, facts: &Facts) -> Why {
 }
 
 fn line(app: Option<&AppName>, code: &str, text: String) -> WhyLine {
-    WhyLine { app: app.cloned(), code: code.to_owned(), refusal: None, text }
+    WhyLine { app: app.cloned(), code: code.to_owned(), refusal: None, evidence: None, text }
 }
 
 /// What stands in the way of all apps.
@@ -216,7 +218,8 @@ impl Question<'_> {
         };
         let reason = refusal.reason.trim_end_matches('.');
         let text = format!("{} and refused it: {}: {reason}.{again} {}", self.told(desired), refusal.code, self.runs());
-        WhyLine { refusal: Some(refusal.code), ..self.says(refusal.code.as_str(), text) }
+        let evidence = self.facts.evidence.get(self.app).cloned();
+        WhyLine { refusal: Some(refusal.code), evidence, ..self.says(refusal.code.as_str(), text) }
     }
 
     fn in_progress(&self, desired: &DesiredView, report: &AppReport) -> WhyLine {

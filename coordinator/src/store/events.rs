@@ -1,9 +1,9 @@
 //! Events of nodes, each stored once, and how far each outbox is stored without a gap.
 
-use orangery_wire::messages::{Acked, Event};
+use orangery_wire::messages::{Acked, Event, Evidence, What};
 use orangery_wire::rest::EventView;
 use orangery_wire::topics::Channel;
-use orangery_wire::{AppName, NodeId, UnixTime};
+use orangery_wire::{AppName, NodeId, ReleaseId, UnixTime};
 use rusqlite::{OptionalExtension as _, Row};
 
 use super::rows::{json, parsed, to_json};
@@ -80,6 +80,26 @@ impl View<'_> {
                    WHERE app = ?2 AND event ->> '$.what.code' <> 'phase_changed' ORDER BY id DESC LIMIT 1";
         let mut statement = self.connection.prepare_cached(sql)?;
         Ok(statement.query_row([node.as_str(), app.as_str()], event_view).optional()?)
+    }
+
+    /// What a node saw of a release of an app when it refused it last, among the node's last thousand events.
+    pub fn evidence(
+        &self,
+        node: &NodeId,
+        app: &AppName,
+        release: ReleaseId,
+    ) -> Result<Option<Box<Evidence>>, StoreError> {
+        let sql = "SELECT id, stored_at, event FROM \
+                   (SELECT * FROM events WHERE node = ?1 ORDER BY id DESC LIMIT 1000) \
+                   WHERE app = ?2 AND event ->> '$.what.code' = 'refused' \
+                   AND event ->> '$.what.refusal.release' = ?3 ORDER BY id DESC LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let key = (node.as_str(), app.as_str(), release.to_string());
+        let refused = statement.query_row(key, event_view).optional()?;
+        Ok(refused.and_then(|refused| match refused.event.what {
+            What::Refused { evidence, .. } => evidence,
+            _ => None,
+        }))
     }
 
     /// The id of the newest event; 0 when there is none.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Refusal, RefusalCode, ReleaseRef};
+use super::{Evidence, Phase, Refusal, RefusalCode, ReleaseRef};
 use crate::ids::{AppName, Generation, NodeId, UnixTime, Version};
 
 /// Something that happened on a node and must not be lost: kept in the node's outbox until the coordinator has stored it.
@@ -75,6 +75,9 @@ pub enum What {
         version: Option<Version>,
         /// Why.
         refusal: Refusal,
+        /// What was seen of it during its trial, if it came to one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Box<Evidence>>,
     },
     /// A release that somebody brought to the node was not installed. Nothing was changed by it.
     NotInstalled {

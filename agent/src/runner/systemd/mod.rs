@@ -9,7 +9,7 @@
 
 mod files;
 mod ground;
-mod systemctl;
+pub(super) mod systemctl;
 mod unit;
 mod watch;
 
@@ -216,7 +216,8 @@ async fn not_started(unit: &str, launch: &Launch, reason: String, since_secs: u6
     }
 }
 
-fn now_secs() -> u64 {
+/// Unix time by the node's own clock.
+pub(super) fn now_secs() -> u64 {
     // The journal has the node's own clock, whatever that says.
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -117,11 +117,18 @@ pub async fn version() -> u32 {
 
 /// The last lines that the app itself wrote since `since_secs` (Unix time); empty if there are none to be had.
 pub async fn journal(unit: &str, since_secs: u64) -> String {
-    let of_unit = format!("_SYSTEMD_UNIT={unit}");
-    let since = format!("--since=@{since_secs}");
+    last_lines(output(unit, Some(since_secs), 5).await.as_bytes())
+}
+
+/// The last `count` lines that the app itself wrote since `since_secs` (Unix time), or at any time, as it wrote them.
+pub async fn output(unit: &str, since_secs: Option<u64>, count: usize) -> String {
     let mut command = Command::new("journalctl");
-    command.args(["--boot", "--lines=5", "--output=cat", "--no-pager", "--quiet", &since, &of_unit]);
-    run(command, JOURNAL).await.map(|text| last_lines(text.as_bytes())).unwrap_or_default()
+    command.args(["--output=cat", "--no-pager", "--quiet", &format!("--lines={count}")]);
+    if let Some(since) = since_secs {
+        command.args(["--boot", &format!("--since=@{since}")]);
+    }
+    command.arg(format!("_SYSTEMD_UNIT={unit}"));
+    run(command, JOURNAL).await.unwrap_or_default()
 }
 
 /// How the unit's first process ended last, as systemd wrote it down; `None` if it did not. [`Shown::exit`] is forgotten

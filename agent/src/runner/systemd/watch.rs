@@ -139,7 +139,7 @@ impl Watch {
 
     fn tell(&self, how: &str, verdict: Verdict, failed: Option<String>) {
         self.life.send_modify(|life| {
-            life.exits = life.exits.saturating_add(1);
+            life.exited(how);
             life.failed = failed.or_else(|| life.failed.take());
         });
         if verdict.in_row > self.launch.manifest.run.restart.restarts_max.saturating_add(1) {

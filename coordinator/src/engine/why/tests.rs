@@ -62,7 +62,7 @@ fn node(desired: Vec<DesiredView>, apps: Option<Vec<AppReport>>) -> NodeView {
 
 fn facts(last: Option<What>) -> Facts {
     let last = last.map(|what| ("greeter".parse().unwrap(), what)).into_iter().collect();
-    Facts { now: NOW, broker_connected: true, last }
+    Facts { now: NOW, broker_connected: true, last, ..Facts::default() }
 }
 
 /// Checks the codes of all lines and returns the last text.
@@ -84,7 +84,10 @@ fn a_refusal_is_told_with_its_reason_and_what_runs_instead() {
         "garage was told to run greeter 1.2.0 (generation 4) and refused it: unhealthy: http probe on port 18081 /health \
          answered 500 three times. It runs 1.1.0."
     );
-    assert_eq!(why(&node, &facts(None)).lines[0].refusal, Some(RefusalCode::Unhealthy));
+    let evidence = Box::new(Evidence { log: vec!["cannot open the database".into()], ..Evidence::default() });
+    let facts = Facts { evidence: [("greeter".parse().unwrap(), evidence.clone())].into(), ..facts(None) };
+    let line = &why(&node, &facts).lines[0];
+    assert_eq!((line.refusal, line.evidence.as_ref()), (Some(RefusalCode::Unhealthy), Some(&evidence)));
 }
 
 #[test]
