@@ -1,6 +1,7 @@
 //! `orangery-agent why`: why each app is where it is, as this node sees it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -43,9 +44,10 @@ pub fn shown(why: &Why) -> String {
     let mut text = String::new();
     for line in &why.lines {
         let app = line.app.as_ref().map(|app| format!("{app}: ")).unwrap_or_default();
-        text.push_str(&format!("{app}{} [{}]\n", line.text, line.code));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{app}{} [{}]", line.text, line.code);
         for seen in line.evidence.iter().flat_map(|evidence| evidence.lines()) {
-            text.push_str(&format!("    {seen}\n"));
+            let _ = writeln!(text, "    {seen}");
         }
     }
     text
@@ -106,7 +108,9 @@ fn about_node(view: &StatusView) -> Vec<WhyLine> {
 
 fn about(report: &AppReport, agent_runs: bool, last: Option<&What>) -> WhyLine {
     let (code, text) = match (&report.refusal, report.phase) {
-        (_, Phase::Fetching | Phase::Activating | Phase::Probing) => ("in_progress", under_way(report, last)),
+        (_, Phase::Fetching | Phase::Activating | Phase::Probing) | (None, Phase::Restoring) => {
+            ("in_progress", under_way(report, last))
+        }
         (Some(refusal), phase) => {
             let reason = refusal.reason.trim_end_matches('.');
             let back = if phase == Phase::Settled { "" } else { " It is going back to what it ran before." };
@@ -117,7 +121,6 @@ fn about(report: &AppReport, agent_runs: bool, last: Option<&What>) -> WhyLine {
                 ..line(Some(&report.app), code.as_str(), text + &runs(report, agent_runs))
             };
         }
-        (None, Phase::Restoring) => ("in_progress", under_way(report, last)),
         (None, Phase::Settled) if report.revoked => (
             "release_revoked",
             format!(
