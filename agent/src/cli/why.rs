@@ -202,7 +202,7 @@ mod tests {
         json!({"id": format!("{n:064}"), "version": format!("1.{n}.0")})
     }
 
-    fn report(phase: &str, changes: Value) -> AppReport {
+    fn report(phase: &str, changes: &Value) -> AppReport {
         let mut report = json!({"app": "greeter", "generation": 4, "desired": release(2), "current": release(1),
             "running": release(1), "phase": phase, "healthy": true});
         report.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
@@ -218,21 +218,21 @@ mod tests {
     fn each_state_has_a_reason() {
         let refusal = json!({"refusal": {"release": release(2)["id"], "code": "unhealthy", "reason": "status 500."}});
         let text = "1.2.0 is desired and was refused here: unhealthy: status 500. 1.1.0 runs.";
-        says(&report("settled", refusal), None, "unhealthy", text);
+        says(&report("settled", &refusal), None, "unhealthy", text);
         let text = "1.1.0 is desired, and is proven here. 1.1.0 runs.";
-        says(&report("settled", json!({"desired": release(1)})), None, "up_to_date", text);
+        says(&report("settled", &json!({"desired": release(1)})), None, "up_to_date", text);
         let retrying = What::Retrying { deed: "fetch".into(), reason: "connection refused".into() };
         let text = "1.2.0 is desired: it is downloaded and verified. The last attempt to fetch failed and will be made \
                     again: connection refused. 1.1.0 runs.";
-        says(&report("fetching", json!({})), Some(&retrying), "in_progress", text);
+        says(&report("fetching", &json!({})), Some(&retrying), "in_progress", text);
         let text = "1.2.0 is desired: it runs on trial and its probes are asked. 1.2.0 runs on trial; 1.1.0 is proven.";
-        says(&report("probing", json!({"running": release(2)})), None, "in_progress", text);
+        says(&report("probing", &json!({"running": release(2)})), None, "in_progress", text);
         let stopped = json!({"desired": null, "current": null, "running": null});
-        says(&report("settled", stopped), None, "up_to_date", "It is stopped, as desired. Nothing of it runs.");
+        says(&report("settled", &stopped), None, "up_to_date", "It is stopped, as desired. Nothing of it runs.");
         let ill = json!({"healthy": false, "desired": release(1), "running": null});
         let exited = What::AppExited { reason: "exit status 1".into(), restarts: 3 };
         let text = "1.1.0 is desired and proven here, but its probes fail now (exit status 1); nothing goes back by itself. \
                     1.1.0 should run and does not at this moment.";
-        says(&report("settled", ill), Some(&exited), "unhealthy_now", text);
+        says(&report("settled", &ill), Some(&exited), "unhealthy_now", text);
     }
 }
