@@ -109,7 +109,7 @@ pub struct Fetch {
     pub stall_secs: u64,
     /// Longest pause between attempts, in seconds.
     pub backoff_max_secs: u64,
-    /// Bytes that stay free on the disk.
+    /// Bytes that the agent keeps for itself, so that it can restore, record and report on a full disk.
     pub reserve_bytes: u64,
 }
 
@@ -193,7 +193,7 @@ impl Default for FirstBoot {
 
 impl Default for Fetch {
     fn default() -> Self {
-        Self { stall_secs: 30, backoff_max_secs: 300, reserve_bytes: 16 << 20 }
+        Self { stall_secs: 30, backoff_max_secs: 300, reserve_bytes: 8 << 20 }
     }
 }
 

@@ -125,7 +125,7 @@ fn already(made: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -19,8 +19,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// The code to refuse a release with when the disk did not do as asked: full, or broken.
 pub fn disk_code(error: &std::io::Error) -> RefusalCode {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => RefusalCode::NoSpace,
-        _ => RefusalCode::DiskFailed,
-    }
+    if is_full(error) { RefusalCode::NoSpace } else { RefusalCode::DiskFailed }
+}
+
+/// Whether the disk has no room, for anybody or for this user.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }

@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use error::FetchError;
 pub use local::Run;
-pub use part::drop_parts;
+pub use part::{drop_parts, idle_parts};
 
 const AGENT: &str = concat!("orangery-agent/", env!("CARGO_PKG_VERSION"));
 /// An idle connection is closed after this time, so that a board does not keep the coordinator's descriptors busy.

@@ -34,6 +34,7 @@ impl Sampler {
             memory_used_bytes,
             disk_bytes,
             disk_free_bytes,
+            reserve: None,
             temperature_celsius: hottest(),
             uptime_secs: System::uptime().unwrap_or(0),
             clock: clock.state(),

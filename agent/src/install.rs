@@ -8,7 +8,9 @@ mod fit;
 mod intact;
 mod releases;
 mod roads;
+mod room;
 mod space;
+mod spare;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -28,13 +30,14 @@ use crate::disk::{self, Disk};
 use crate::errors::{chain, disk_code};
 use crate::fetch::{FetchError, Http};
 use crate::layout::Layout;
+use crate::reserve::Reserve;
 use crate::road::{Road, RoadError};
 use crate::trusted::{RefreshFailure, Standing, Trusted, same};
 use crate::unpack::{Directory, UnpackError, unpack};
 use fit::Node;
 use releases::clear;
 pub use releases::{collect, sealed};
-use space::Need;
+use room::Room;
 
 const SEAL_MODE: u32 = 0o444;
 const DIR_MODE: u32 = 0o755;
@@ -122,7 +125,8 @@ pub struct Installer {
     roads: Vec<Road>,
     clock: Arc<Clock>,
     node: Node,
-    reserve_bytes: u64,
+    /// What it shares with those who make room.
+    room: Room,
     trusted: tokio::sync::Mutex<Trusted>,
     standing: Mutex<Standing>,
     /// Held while a release directory is made or removed; also by such work whose install was dropped meanwhile.
@@ -152,13 +156,15 @@ impl Installer {
     ) -> Self {
         let standing = Mutex::new(trusted.standing());
         let stall = std::time::Duration::from_secs(settings.fetch.stall_secs);
+        let reserve = Arc::new(Reserve::new(&layout, settings.fetch.reserve_bytes));
+        let room = Room { disk: disk.clone(), layout: layout.clone(), reserve, brought: Arc::default() };
         Self {
             disk,
             layout,
             roads: vec![http.stalling_after(stall).into()],
             clock,
             node: Node::this(settings.labels.clone(), board),
-            reserve_bytes: settings.fetch.reserve_bytes,
+            room,
             trusted: tokio::sync::Mutex::new(trusted),
             standing,
             placing: Arc::default(),
@@ -170,6 +176,13 @@ impl Installer {
     #[must_use]
     pub fn preferring(mut self, road: Road) -> Self {
         self.roads.insert(0, road);
+        self
+    }
+
+    /// The same, with a reserve that others draw on too. `disk` is for removals, which may draw on it as well.
+    #[must_use]
+    pub fn with_reserve(mut self, reserve: Arc<Reserve>, disk: Arc<dyn Disk>) -> Self {
+        (self.room.reserve, self.room.disk) = (reserve, disk);
         self
     }
 
@@ -275,25 +288,6 @@ impl Installer {
         }
         let tree = self.node.tree_for(&manifest)?.clone();
         Ok(Vouched { want, manifest: Arc::new(manifest), seal, tree })
-    }
-
-    /// Removes what an earlier attempt left, and makes sure that the release will fit before its first byte is fetched.
-    async fn make_room(&self, app: &AppName, vouched: &Vouched) -> Result<(), InstallFailure> {
-        let guard = self.placing.clone().lock_owned().await;
-        let (disk, layout, reserve_bytes) = (self.disk.clone(), self.layout.clone(), self.reserve_bytes);
-        let (app, want, tree, seal_bytes) =
-            (app.clone(), vouched.want.clone(), vouched.tree.clone(), vouched.seal.len() as u64);
-        in_background(move || {
-            let _guard = guard;
-            let failed = |deed: &'static str| move |e: std::io::Error| InstallFailure::of_disk(deed, &e);
-            disk::make_dir(&*disk, &layout.releases(&app), DIR_MODE).map_err(failed("making the app's directory"))?;
-            disk::make_dir(&*disk, &layout.parts(), PARTS_MODE).map_err(failed("making the download directory"))?;
-            clear(&*disk, &layout, &app, &want.id).map_err(failed("removing an unfinished release"))?;
-            let need = Need { tree, seal_bytes, reserve_bytes };
-            let fits = need.ensure(&layout).map_err(failed("looking for free space"))?;
-            fits.map_err(|text| InstallFailure::refused(RefusalCode::NoSpace, format!("{app} {} {text}", want.version)))
-        })
-        .await
     }
 
     async fn download(&self, road: &Road, tree: &Tree) -> Result<File, InstallFailure> {

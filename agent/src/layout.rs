@@ -111,6 +111,11 @@ impl Layout {
         self.root.join("store")
     }
 
+    /// Blocks that are kept for when the disk is full.
+    pub fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     /// The agent's control socket.
     pub fn socket(&self) -> PathBuf {
         self.root.join("agent.sock")

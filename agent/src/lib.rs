@@ -25,6 +25,7 @@ pub mod notify;
 pub mod outbox;
 pub mod probe;
 pub mod record;
+pub mod reserve;
 pub mod road;
 pub mod run;
 pub mod runner;

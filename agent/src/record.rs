@@ -171,14 +171,19 @@ impl AppState {
 pub fn load_app(disk: &dyn Disk, layout: &Layout, app: &AppName) -> LoadedApp {
     let path = layout.record(app);
     let (found, source, trouble) = load_kept::<AppState>(disk, &path);
-    if let Some(state) = found {
-        return LoadedApp { state, source, trouble };
-    }
-    if let Some(state) = linked(disk, layout, app) {
+    // What a copy has as current may have made room for another release since; what the link names never has.
+    let gone = |release: &ReleaseId| source == Source::Previous && !disk.exists(&layout.seal(app, release));
+    let outdated = found.as_ref().is_some_and(|state| state.record.current.as_ref().is_some_and(gone));
+    if (found.is_none() || outdated)
+        && let Some(state) = linked(disk, layout, app)
+    {
         let trouble = trouble.or_else(|| Some("it is missing".to_owned()));
         return LoadedApp { state, source: Source::Link, trouble };
     }
-    LoadedApp { state: AppState::default(), source: Source::Absent, trouble }
+    match found {
+        Some(state) => LoadedApp { state, source, trouble },
+        None => LoadedApp { state: AppState::default(), source: Source::Absent, trouble },
+    }
 }
 
 /// Saves what is remembered of an app. When this returns it is durable; before that a power cut leaves the old state.

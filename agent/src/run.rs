@@ -24,10 +24,11 @@ use crate::link::{Link, LinkSettings};
 use crate::notify::Notifier;
 use crate::outbox::{Outbox, OutboxError};
 use crate::record::{self, NodeState};
+use crate::reserve::{Reserve, ReservedDisk, open_store};
 use crate::road::RoadError;
 use crate::runner::{RunnerSettings, Runners};
+use crate::tls;
 use crate::trusted::Trusted;
-use crate::{store, tls};
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +86,13 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let layout = Layout::new(&settings.state_dir);
     make_state_directory(&layout)?;
     let _lock = lock(&layout)?;
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let reserve = Arc::new(Reserve::new(&layout, settings.fetch.reserve_bytes));
+    let disk: Arc<dyn Disk> = Arc::new(ReservedDisk::new(RealDisk, reserve.clone()));
     let runtime = runtime().map_err(RunError::Start)?;
     let clock = Clock::new(record::load_node(&*disk, &layout).time_floor);
     let identity = runtime.block_on(identity_of(&settings, &layout, &*disk, &clock))?;
     let node_state = begin_run(&*disk, &layout);
-    runtime.block_on(serve(settings, layout, disk, Arc::new(identity), node_state, clock))
+    runtime.block_on(serve(settings, layout, disk, reserve, Arc::new(identity), node_state, clock))
 }
 
 /// Who this node is. One that has not joined does so now, if a file on its boot partition says how.
@@ -114,6 +116,7 @@ async fn serve(
     settings: Settings,
     layout: Layout,
     disk: Arc<dyn Disk>,
+    reserve: Arc<Reserve>,
     identity: Arc<Identity>,
     node_state: NodeState,
     clock: Arc<Clock>,
@@ -122,12 +125,14 @@ async fn serve(
     let boot_id = boot_id();
     let tls = tls::client_config(&identity, clock.clone());
     let http = Http::new(&identity.url, tls.clone())?;
-    let outbox = open_outbox(&settings, &layout, &identity, &boot_id, clock.clone())?;
+    let outbox = open_outbox(&settings, &layout, &identity, &boot_id, clock.clone(), reserve.clone())?;
     let trusted = Trusted::load(disk.clone(), layout.trust(), clock.clone());
     let board = board();
     let mirror = roads::mirror(&settings, &clock)?;
-    let installer =
-        Installer::new(&settings, layout.clone(), disk.clone(), http, trusted, board.clone(), clock.clone());
+    // What is installed has no claim to the reserve.
+    let plain = Arc::new(RealDisk);
+    let installer = Installer::new(&settings, layout.clone(), plain, http, trusted, board.clone(), clock.clone())
+        .with_reserve(reserve.clone(), disk.clone());
     let installer = Arc::new(match mirror {
         Some(mirror) => installer.preferring(mirror.into()),
         None => installer,
@@ -142,7 +147,7 @@ async fn serve(
     };
     let of_link = events.clone();
     let link = Link::spawn(link_settings, Box::new(move |event| drop(of_link.send(Event::Link(event)))));
-    let socket = control::listen(&layout.socket())?;
+    let socket = listen(&layout, &reserve)?;
     let world = Arc::new(World {
         node: identity.node.clone(),
         identity: identity.clone(),
@@ -153,6 +158,7 @@ async fn serve(
         disk,
         clock,
         installer,
+        reserve,
         runners: runners.clone(),
         runtime: tokio::runtime::Handle::current(),
         events: events.clone(),
@@ -192,14 +198,25 @@ async fn serve(
     Ok(())
 }
 
+/// The control socket, which is a name on the disk and needs room there.
+fn listen(layout: &Layout, reserve: &Reserve) -> Result<tokio::net::UnixListener, ControlError> {
+    loop {
+        match control::listen(&layout.socket()) {
+            Err(_) if reserve.relieve() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 fn open_outbox(
     settings: &Settings,
     layout: &Layout,
     identity: &Identity,
     boot_id: &str,
     clock: Arc<Clock>,
+    reserve: Arc<Reserve>,
 ) -> Result<Outbox, RunError> {
-    let opened = store::open(settings.store.engine, &layout.store()).map_err(OutboxError::from)?;
+    let opened = open_store(settings.store.engine, &layout.store(), reserve).map_err(OutboxError::from)?;
     let mut outbox =
         Outbox::open(opened.store, identity.node.clone(), boot_id.to_owned(), clock, settings.store.outbox_bytes_max)?;
     if let Some(reason) = opened.rebuilt {
@@ -378,6 +395,7 @@ pub fn history_from_disk(layout: &Layout, settings: &Settings, count: u32) -> Re
         .map_err(|source| RunError::ReadIdentity { path: layout.identity(), source })?
         .ok_or(RunError::NotJoined)?;
     let _lock = lock(layout)?;
-    let outbox = open_outbox(settings, layout, &identity, &boot_id(), Clock::new(0));
+    let reserve = Arc::new(Reserve::new(layout, settings.fetch.reserve_bytes));
+    let outbox = open_outbox(settings, layout, &identity, &boot_id(), Clock::new(0), reserve);
     Ok(outbox?.history(usize::try_from(count).unwrap_or(usize::MAX))?)
 }

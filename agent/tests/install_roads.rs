@@ -5,6 +5,7 @@
 mod joined;
 mod origin;
 mod owner;
+mod small_disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use orangery_wire::container::{BLOCK_BYTES, header};
 use orangery_wire::messages::RefusalCode;
 use origin::{Authority, Origin, Trick};
 use owner::{DAY, Owner, Release, now};
+use small_disk::SmallDisk;
 
 /// What the owner has published, as files of a repository.
 fn files(owner: &Owner, releases: &[&Release]) -> Vec<(String, Vec<u8>)> {
@@ -283,15 +285,16 @@ async fn a_mirror_is_asked_first_and_the_coordinator_where_it_fails() {
     }
 
     // What is about the node is not asked twice.
-    let mut full = world.settings.clone();
-    full.fetch.reserve_bytes = u64::MAX;
-    fs::remove_dir_all(world.layout().apps()).unwrap();
+    let Some(small) = SmallDisk::new(1_500_000) else { return };
+    let layout = orangery_agent::layout::Layout::new(small.path());
+    fs::create_dir(layout.trust()).unwrap();
+    fs::write(layout.trust().join("root.json"), world.owner.root()).unwrap();
     let disk: Arc<dyn orangery_agent::disk::Disk> = Arc::new(orangery_agent::disk::RealDisk);
     let clock = Clock::new(0);
-    let trusted = orangery_agent::trusted::Trusted::load(disk.clone(), world.layout().trust(), clock.clone());
+    let trusted = orangery_agent::trusted::Trusted::load(disk.clone(), layout.trust(), clock.clone());
     let nowhere = orangery_agent::fetch::Http::new("https://127.0.0.1:1", authority.stranger()).unwrap();
     let installer =
-        Installer::new(&full, world.layout(), disk, nowhere, trusted, None, clock).preferring(http().into());
+        Installer::new(&world.settings, layout, disk, nowhere, trusted, None, clock).preferring(http().into());
     let failure = installer.install(&release.app(), &release.wanted()).await.unwrap_err();
     assert!(matches!(failure, InstallFailure::Refused(reason) if reason.code == RefusalCode::NoSpace));
 }

@@ -211,6 +211,9 @@ pub struct Health {
     pub disk_bytes: u64,
     /// Free space there, in bytes.
     pub disk_free_bytes: u64,
+    /// The bytes that the agent keeps for itself; `None` when the node's settings want none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<ReserveState>,
     /// The hottest sensor, in degrees Celsius.
     #[serde(default)]
     pub temperature_celsius: Option<f32>,
@@ -220,6 +223,30 @@ pub struct Health {
     pub clock: ClockState,
     /// The agent's version.
     pub agent_version: String,
+}
+
+/// The bytes that an agent keeps so that it can restore, record and report on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ReserveState {
+    /// All of them are held.
+    Full,
+    /// Some were given up because the disk was full.
+    Freed,
+    /// There was no room for them.
+    Missing,
+}
+
+impl ReserveState {
+    /// The word used in every message, log line and listing.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Freed => "freed",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 /// How far a node's clock can be believed.

@@ -286,10 +286,6 @@ impl Driver {
 
     /// Removes releases that nothing needs: all but current, desired, on trial and the one before.
     fn collect(&self, name: &AppName) {
-        // What is being brought is not named by the record yet. The next time comes when that has settled.
-        if self.is_bringing(name) {
-            return;
-        }
         let Some(app) = self.apps.get(name) else { return };
         let record = &app.state.record;
         let refused = record.refused.as_ref().map(|refusal| refusal.release);
@@ -315,7 +311,11 @@ impl Driver {
         let previous =
             previous.ok_or_else(|| format!("there is no release of {name} before the current one on this node"))?;
         if crate::install::sealed(&*self.home.disk, &self.home.layout, name, &previous).is_none() {
-            return Err(format!("the release of {name} before the current one is no longer on this node"));
+            let version = self.version(name, previous).map_or_else(|| previous.short(), |version| version.to_string());
+            return Err(format!(
+                "{name} {version}, the release before the current one, is no longer on this node: it was removed to make room \
+                 for another; deploy or install the version that you want"
+            ));
         }
         if let Some(Some(reason)) = app.objections.get(&previous)
             && matches!(reason.code, RefusalCode::BelowFloor | RefusalCode::Revoked)

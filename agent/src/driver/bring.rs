@@ -47,11 +47,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether a release of the app is being read.
-    pub(super) fn is_bringing(&self, name: &AppName) -> bool {
-        self.brought.as_ref().is_some_and(|brought| brought.app == *name && matches!(brought.stage, Stage::Reading))
-    }
-
     /// The release is on the disk: it is wanted now. Or it is not: then that is told, and nothing has changed.
     pub(super) fn brought(&mut self, outcome: Result<ReleaseRef, InstallFailure>) {
         let Some(brought) = &mut self.brought else { return };

@@ -89,18 +89,11 @@ fn final_failure(reason: Reason) -> Outcome {
 
 async fn run(world: &World, app: &AppName, release: Option<ReleaseId>, trial: bool, attempt: u32) -> Outcome {
     world.pause(attempt, RESTORE_PAUSE_MAX).await;
-    let ran = match release {
-        None => world.runners.run(app, None).await,
-        Some(release) => match world.launch(app, release, trial) {
-            Ok(launch) => world.runners.run(app, Some(launch)).await,
-            Err(reason) => Err(reason),
-        },
-    };
-    let ran = match (ran, release) {
-        // Heals a cut between the commit's save and its end: proven releases start at boot.
-        (Ok(()), Some(release)) if !trial => world.runners.commit(app, release).await,
-        (ran, _) => ran,
-    };
+    let mut ran = make_run(world, app, release, trial).await;
+    // A full disk must not keep a proven release from running: it needs its log and its unit.
+    while ran.is_err() && !trial && world.reserve.relieve() {
+        ran = make_run(world, app, release, trial).await;
+    }
     match ran {
         Ok(()) => deployment::Event::Ran.into(),
         Err(reason) if trial => {
@@ -114,6 +107,13 @@ async fn run(world: &World, app: &AppName, release: Option<ReleaseId>, trial: bo
             evidence: None,
         },
     }
+}
+
+async fn make_run(world: &World, app: &AppName, release: Option<ReleaseId>, trial: bool) -> Result<(), String> {
+    let Some(release) = release else { return world.runners.run(app, None).await };
+    world.runners.run(app, Some(world.launch(app, release, trial)?)).await?;
+    // Heals a cut between the commit's save and its end: proven releases start at boot.
+    if trial { Ok(()) } else { world.runners.commit(app, release).await }
 }
 
 async fn prove(world: &World, app: &AppName, release: ReleaseId, gated: bool) -> Outcome {

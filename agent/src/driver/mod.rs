@@ -31,6 +31,7 @@ use crate::layout::Layout;
 use crate::link::{Link, LinkEvent};
 use crate::outbox::Outbox;
 use crate::record::{self, NodeState};
+use crate::reserve::Reserve;
 use crate::runner::{Exit, Runners};
 
 use apps::App;
@@ -109,6 +110,8 @@ pub struct World {
     pub clock: Arc<Clock>,
     /// Gets releases onto the disk.
     pub installer: Arc<Installer>,
+    /// The bytes that the agent keeps for itself.
+    pub reserve: Arc<Reserve>,
     /// Makes them run.
     pub runners: Arc<Runners>,
     /// Where effects are spawned.
@@ -203,6 +206,7 @@ impl Driver {
         }
         self.judge();
         self.report();
+        self.outside.mend_reserve();
     }
 
     /// Takes one event in. [`Driver::report`] follows when nothing else is waiting.
@@ -318,6 +322,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.send_health();
+        self.outside.mend_reserve();
         let floor = self.home.clock.floor_to_save();
         if floor >= self.floor_saved.saturating_add(FLOOR_STEP_SECS) {
             self.save_node();

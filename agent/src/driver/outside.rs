@@ -70,8 +70,10 @@ pub trait Outside: Send {
     fn later(&self, pause: Duration, event: Event);
     /// A release is proven: it may start at boot from now on.
     fn commit(&self, app: &AppName, release: ReleaseId);
-    /// Removes all releases of the app but those in `keep`.
+    /// Removes releases of the app that are not in `keep`. May read from the records themselves which those are, of all apps.
     fn collect(&self, app: &AppName, keep: Vec<ReleaseId>);
+    /// Makes the bytes that are kept for a full disk whole again, if that is needed and there is room.
+    fn mend_reserve(&self) {}
     /// Asks what speaks against releases that are here; ends in [`Event::Judged`].
     fn judge(&self, releases: Vec<(AppName, ReleaseRef)>);
     /// Reads a release that somebody brings; ends in [`Event::Brought`].
@@ -148,17 +150,24 @@ impl Outside for Hands {
         });
     }
 
-    fn collect(&self, app: &AppName, keep: Vec<ReleaseId>) {
-        let (world, app) = (self.world.clone(), app.clone());
-        self.world.runtime.spawn_blocking(move || {
-            match crate::install::collect(&*world.disk, &world.layout, &app, &keep) {
+    fn collect(&self, _: &AppName, _: Vec<ReleaseId>) {
+        let world = self.world.clone();
+        self.world.runtime.spawn(async move {
+            match world.installer.collect(false).await {
                 Ok(0) => {}
-                Ok(count) => tracing::info!(%app, count, "removed releases that are no longer needed"),
+                Ok(count) => tracing::info!(count, "removed releases that are no longer needed"),
                 Err(error) => {
-                    tracing::warn!(%app, reason = %error, "cannot remove old releases; will try at the next commit")
+                    tracing::warn!(reason = %error, "cannot remove old releases; will try at the next commit");
                 }
             }
         });
+    }
+
+    fn mend_reserve(&self) {
+        if self.world.reserve.missing_bytes() > 0 {
+            let world = self.world.clone();
+            self.world.runtime.spawn(async move { world.installer.mend_reserve().await });
+        }
     }
 
     fn judge(&self, releases: Vec<(AppName, ReleaseRef)>) {
@@ -202,7 +211,7 @@ impl Outside for Hands {
     }
 
     fn health(&self) -> Health {
-        self.sampler.sample(&self.world.clock)
+        Health { reserve: self.world.reserve.state(), ..self.sampler.sample(&self.world.clock) }
     }
 
     fn reconnected(&self) {

@@ -171,22 +171,30 @@ impl Sink {
     }
 }
 
-/// Removes the part files in `dir` that nobody wrote to for `idle`, except `but` and those that a download is at work on.
-/// Returns how many went. Blocking.
+/// Removes [`idle_parts`]. Returns how many went. Blocking.
 pub fn drop_parts(dir: &Path, idle: Duration, but: Option<&Path>) -> io::Result<u32> {
+    let mut count = 0;
+    for path in idle_parts(dir, idle, but)? {
+        std::fs::remove_file(&path)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The part files in `dir` that nobody wrote to for `idle`, except `but` and those that a download is at work on. Blocking.
+pub fn idle_parts(dir: &Path, idle: Duration, but: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let mut count = 0;
+    let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
         if but != Some(path.as_path()) && is_idle(&path, idle)? {
-            std::fs::remove_file(&path)?;
-            count += 1;
+            found.push(path);
         }
     }
-    Ok(count)
+    Ok(found)
 }
 
 /// Where the clock went back, nothing looks old.

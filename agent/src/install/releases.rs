@@ -11,7 +11,7 @@ use crate::fetch;
 use crate::layout::Layout;
 
 /// A download that nobody went on with for so long is given up.
-const PART_IDLE: Duration = Duration::from_hours(7 * 24);
+pub(super) const PART_IDLE: Duration = Duration::from_hours(7 * 24);
 
 /// The manifest of a release that exists: its seal is there and is the one that the release is named after. Its files are
 /// not looked at.
@@ -36,11 +36,17 @@ pub fn collect(disk: &dyn Disk, layout: &Layout, app: &AppName, keep: &[ReleaseI
     Ok(count)
 }
 
-fn list(disk: &dyn Disk, layout: &Layout, app: &AppName) -> io::Result<Vec<std::ffi::OsString>> {
+pub(super) fn list(disk: &dyn Disk, layout: &Layout, app: &AppName) -> io::Result<Vec<std::ffi::OsString>> {
     match disk.list(&layout.releases(app)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other,
     }
+}
+
+/// Takes a release's seal away, durably: from then on it does not exist.
+pub(super) fn unseal(disk: &dyn Disk, layout: &Layout, app: &AppName, release: &ReleaseId) -> io::Result<()> {
+    let seal = layout.seal(app, release);
+    if disk.exists(&seal) { disk::remove(disk, &seal) } else { Ok(()) }
 }
 
 /// Removes whatever is where a release would be; nothing is fine. The seal goes first and durably, so that there is never a
@@ -50,10 +56,7 @@ pub(super) fn clear(disk: &dyn Disk, layout: &Layout, app: &AppName, release: &R
     match disk.stat(&directory)?.map(|stat| stat.kind) {
         None => return Ok(()),
         Some(Kind::Directory) => {
-            let seal = layout.seal(app, release);
-            if disk.exists(&seal) {
-                disk::remove(disk, &seal)?;
-            }
+            unseal(disk, layout, app, release)?;
             disk.remove_dir_all(&directory)?;
         }
         // A link, or anything else that is no release: it is removed itself, not what it leads to.

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use orangery_trust::Release;
 use orangery_wire::messages::ReleaseRef;
-use orangery_wire::{AppName, Version};
+use orangery_wire::{AppName, ReleaseId, Version};
 
 use super::{InstallFailure, Installer};
 use crate::deployment::Reason;
@@ -17,7 +17,14 @@ impl Installer {
     pub async fn bring(&self, road: &Road, app: &AppName, version: &Version) -> Result<ReleaseRef, InstallFailure> {
         let release = self.owners_word(road, app, version).await?;
         let want = ReleaseRef { id: release.id, version: version.clone() };
-        self.come_by(road, app, release).await.map(|_| want)
+        self.protect(Some((app.clone(), want.id)));
+        let done = self.come_by(road, app, release).await.map(|_| want);
+        done.inspect_err(|_| self.protect(None))
+    }
+
+    /// Keeps a release that no record names yet from being collected.
+    fn protect(&self, release: Option<(AppName, ReleaseId)>) {
+        *self.room.brought.lock().unwrap_or_else(PoisonError::into_inner) = release;
     }
 
     /// How much of the pack that is being brought is here, and how large it is, in bytes. `None` while there is none.

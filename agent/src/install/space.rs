@@ -1,13 +1,12 @@
 //! Whether a release will fit, computed from the signed manifest before the first byte is fetched.
 
 use std::io;
-use std::time::Duration;
 
 use orangery_wire::manifest::{Entry, Tree};
 use rustix::fs::statvfs;
 
-use crate::fetch;
 use crate::layout::Layout;
+use crate::reserve::free_bytes;
 
 /// Directories around the tree, and the entries that the file system may add for new names, in blocks.
 const BLOCKS_AROUND: u64 = 4;
@@ -18,13 +17,13 @@ pub(super) struct Need {
     pub(super) tree: Tree,
     /// Size of the manifest.
     pub(super) seal_bytes: u64,
-    /// What must stay free beside it.
+    /// What the reserve lacks.
     pub(super) reserve_bytes: u64,
 }
 
 /// A disk at a moment, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Room {
+pub(super) struct Room {
     free: u64,
     block: u64,
     /// What is here of the pack already.
@@ -32,37 +31,41 @@ struct Room {
 }
 
 impl Need {
-    /// Whether it fits. If it does not, downloads that nobody is at work on are removed, and it is asked again; the text of
-    /// the inner error says what is needed and what there is.
-    pub(super) fn ensure(&self, layout: &Layout) -> io::Result<Result<(), String>> {
-        let verdict = self.judge(self.room(layout)?);
-        if verdict.is_err() && fetch::drop_parts(&layout.parts(), Duration::ZERO, Some(&self.part(layout)))? > 0 {
-            return Ok(self.judge(self.room(layout)?));
-        }
-        Ok(verdict)
-    }
-
-    fn part(&self, layout: &Layout) -> std::path::PathBuf {
+    /// The part file of its pack.
+    pub(super) fn part(&self, layout: &Layout) -> std::path::PathBuf {
         layout.part(&self.tree.pack.digest)
     }
 
-    fn room(&self, layout: &Layout) -> io::Result<Room> {
+    /// What there is now.
+    pub(super) fn room(&self, layout: &Layout) -> io::Result<Room> {
         let system = statvfs(layout.root())?;
         let held = std::fs::metadata(self.part(layout)).map_or(0, |part| part.len());
-        Ok(Room { free: system.f_bavail.saturating_mul(system.f_frsize), block: system.f_frsize.max(1), held })
+        Ok(Room { free: free_bytes(&system), block: system.f_frsize.max(1), held })
     }
 
-    fn judge(&self, room: Room) -> Result<(), String> {
-        let (packed, unpacked) = (self.packed(room), self.unpacked(room.block));
-        let needed = packed.saturating_add(unpacked).saturating_add(self.reserve_bytes);
-        if needed <= room.free {
-            return Ok(());
-        }
-        Err(format!(
-            "needs {needed} bytes on the disk ({packed} to download, {unpacked} unpacked, {} to stay free), and {} are \
-             free; free space on the node, or move its state directory to a larger disk",
-            self.reserve_bytes, room.free
-        ))
+    /// How much is missing, in bytes.
+    pub(super) fn short(&self, room: Room) -> u64 {
+        self.needed(room).saturating_sub(room.free)
+    }
+
+    /// Why it does not fit even if `spare` bytes more are freed. For people.
+    pub(super) fn refusal(&self, room: Room, spare: u64) -> String {
+        let short = self.short(room).saturating_sub(spare);
+        format!(
+            "needs {} on the disk ({} to download, {} unpacked, {} for the reserve); {} are free and {} can be freed, short by \
+             {}; remove at least {short} bytes of other files from the node's disk, or move its state directory to a larger one",
+            human(self.needed(room)),
+            human(self.packed(room)),
+            human(self.unpacked(room.block)),
+            human(self.reserve_bytes),
+            human(room.free),
+            human(spare),
+            human(short)
+        )
+    }
+
+    fn needed(&self, room: Room) -> u64 {
+        self.packed(room).saturating_add(self.unpacked(room.block)).saturating_add(self.reserve_bytes)
     }
 
     /// What is still to be downloaded. A part that is too long will be emptied first, so it does not count.
@@ -81,6 +84,16 @@ impl Need {
         let blocks = entries.chain([self.seal_bytes.div_ceil(block), BLOCKS_AROUND]).fold(0, u64::saturating_add);
         blocks.saturating_mul(block)
     }
+}
+
+/// `212.4 MB`, rounded up: who frees that much has freed enough.
+fn human(bytes: u64) -> String {
+    let units = [(1_000_000_000_000_u64, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let Some((unit, name)) = units.into_iter().find(|(unit, _)| bytes >= *unit) else {
+        return format!("{bytes} bytes");
+    };
+    let tenths = bytes.div_ceil(unit / 10);
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -114,9 +127,20 @@ mod tests {
         assert_eq!(need().unpacked(4_096), 10 * 4_096);
         let needed = 2 * 4_096 + 10 * 4_096 + 1_000;
         let room = |free| Room { free, block: 4_096, held: 0 };
-        assert_eq!(need().judge(room(needed)), Ok(()));
-        let text = need().judge(room(needed - 1)).unwrap_err();
-        assert!(text.contains(&needed.to_string()) && text.contains(&(needed - 1).to_string()), "{text}");
+        assert_eq!(need().short(room(needed)), 0);
+        assert_eq!(need().short(room(needed - 1)), 1);
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_needed_what_there_is_and_how_much_is_missing() {
+        let room = Room { free: 20_000, block: 4_096, held: 0 };
+        let text = need().refusal(room, 10_000);
+        assert_eq!(
+            text,
+            "needs 50.2 kB on the disk (8.2 kB to download, 41.0 kB unpacked, 1.0 kB for the reserve); 20.0 kB are free \
+             and 10.0 kB can be freed, short by 20.2 kB; remove at least 20152 bytes of other files from the node's disk, \
+             or move its state directory to a larger one"
+        );
     }
 
     #[test]
@@ -130,6 +154,22 @@ mod tests {
         let mut need = need();
         need.reserve_bytes = u64::MAX;
         need.seal_bytes = u64::MAX;
-        assert!(need.judge(Room { free: u64::MAX - 1, block: 4_096, held: 0 }).is_err());
+        let room = Room { free: u64::MAX - 1, block: 4_096, held: 0 };
+        assert_eq!(need.short(room), 1);
+        assert!(!need.refusal(room, 0).is_empty());
+    }
+
+    #[test]
+    fn numbers_for_people_are_never_too_small() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (32_000_001, "32.1 MB"),
+            (212_000_000, "212.0 MB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
     }
 }

@@ -165,7 +165,7 @@ impl StoreError {
     }
 
     /// Whether the disk is full or read-only: then the store may be whole, and a new one could not be made anyway.
-    fn is_for_want_of_disk(&self) -> bool {
+    pub(crate) fn is_for_want_of_disk(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = next {
@@ -186,6 +186,8 @@ pub struct Opened {
     pub store: Box<dyn Store>,
     /// Why it is not the store of before; `None` when it is, or when there was none.
     pub rebuilt: Option<String>,
+    /// Whether its entries are forgotten when the agent stops, because the disk takes nothing.
+    pub in_memory: bool,
 }
 
 /// Opens the store in `dir`, or makes it.
@@ -200,7 +202,7 @@ pub fn open(engine: Engine, dir: &Path) -> Result<Opened, StoreError> {
         .and_then(|()| if marker.raise() { open_whole(engine, &path) } else { Err(brought_down(engine, &path)) });
     marker.lower();
     match first {
-        Ok(store) => Ok(Opened { store, rebuilt: None }),
+        Ok(store) => Ok(Opened { store, rebuilt: None, in_memory: false }),
         Err(error @ StoreError::InUse { .. }) => Err(error),
         Err(error) if error.is_for_want_of_disk() => in_memory(&error),
         Err(error) => anew(engine, &path, &error),
@@ -215,7 +217,7 @@ fn anew(engine: Engine, path: &Path, why: &StoreError) -> Result<Opened, StoreEr
     set_aside(path).map_err(|source| StoreError::SetAside { path: path.to_owned(), source })?;
     let rebuilt = Some(crate::errors::chain(why));
     match open_whole(engine, path) {
-        Ok(store) => Ok(Opened { store, rebuilt }),
+        Ok(store) => Ok(Opened { store, rebuilt, in_memory: false }),
         Err(error) if error.is_for_want_of_disk() => in_memory(&error),
         Err(error) => Err(error),
     }
@@ -223,7 +225,7 @@ fn anew(engine: Engine, path: &Path, why: &StoreError) -> Result<Opened, StoreEr
 
 fn in_memory(why: &StoreError) -> Result<Opened, StoreError> {
     let why = format!("events are kept in memory until the next start: {}", crate::errors::chain(why));
-    Ok(Opened { store: Box::new(memory::Memory::new(new_epoch()?)), rebuilt: Some(why) })
+    Ok(Opened { store: Box::new(memory::Memory::new(new_epoch()?)), rebuilt: Some(why), in_memory: true })
 }
 
 /// How long whoever had a store open may take to let go of it.
@@ -243,8 +245,19 @@ fn once_let_go<T>(open: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreEr
     }
 }
 
-/// Opens or makes an engine's store and reads every entry once.
+/// Opens or makes an engine's store and reads every entry once. One that could not be made to its end leaves nothing behind:
+/// the next attempt would take it for a damaged one.
 fn open_whole(engine: Engine, path: &Path) -> Result<Box<dyn Store>, StoreError> {
+    let is_new = !RealDisk.exists(path);
+    open_and_read(engine, path).inspect_err(|error| {
+        if is_new && error.is_for_want_of_disk() {
+            // A store is a file or a directory.
+            let _ = RealDisk.remove_file(path).or_else(|_| RealDisk.remove_dir_all(path));
+        }
+    })
+}
+
+fn open_and_read(engine: Engine, path: &Path) -> Result<Box<dyn Store>, StoreError> {
     let mut store: Box<dyn Store> = match engine {
         Engine::Redb => Box::new(redb::Redb::open(path)?),
         Engine::Sled => Box::new(sled::Sled::open(path)?),

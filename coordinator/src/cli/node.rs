@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use orangery_wire::NodeId;
+use orangery_wire::messages::{Health, ReserveState};
 use orangery_wire::rest::{InviteRequest, InviteResponse, NodeView};
 use orangery_wire::token::Token;
 use serde::Serialize;
@@ -144,18 +145,25 @@ fn show(node: &NodeView) -> String {
         rows.extend([
             ("load", Word::plain(format!("{:.2}", health.load_1m))),
             ("memory", Word::plain(format!("{} of {} used", output::size(used), output::size(health.memory_bytes)))),
-            (
-                "disk",
-                Word::plain(format!(
-                    "{} of {} free",
-                    output::size(health.disk_free_bytes),
-                    output::size(health.disk_bytes)
-                )),
-            ),
+            ("disk", disk(health)),
             ("temperature", Word::plain(celsius)),
             ("up", Word::plain(output::ago(now.saturating_sub(health.uptime_secs), now).replace(" ago", ""))),
         ]);
     }
     let rows: Vec<Vec<Word>> = rows.into_iter().map(|(name, word)| vec![Word::plain(name), word]).collect();
     format!("{}\n\n{}", output::pairs(&rows), fleet_table(std::slice::from_ref(node), now))
+}
+
+/// Free space, and whether the agent had to draw on what it keeps for itself.
+fn disk(health: &Health) -> Word {
+    let free = format!("{} of {} free", output::size(health.disk_free_bytes), output::size(health.disk_bytes));
+    match health.reserve {
+        Some(ReserveState::Freed) => {
+            Word::new(format!("{free}; FULL, the agent draws on its reserve: free space"), Tone::Bad)
+        }
+        Some(ReserveState::Missing) => {
+            Word::new(format!("{free}; no room for the agent's reserve: free space"), Tone::Bad)
+        }
+        Some(ReserveState::Full) | None => Word::plain(free),
+    }
 }
