@@ -24,6 +24,10 @@ test-nspawn:
     cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture --test-threads 2
     cargo test -p orangery-tests --test board -- --ignored --nocapture --test-threads 2
 
+# networks that come, go and are taken away, in network namespaces; needs root, iproute2 and nftables
+test-netns:
+    cargo test -p orangery-tests --test network -- --ignored --nocapture
+
 # the public conformance suite of TUF, from a checkout with its virtual environment in .venv: see tests/README.md
 conformance CHECKOUT:
     cargo build -p orangery-tests --bin tuf-client

@@ -1,22 +1,20 @@
 //! A coordinator and its nodes, made and used by the commands that people use.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use orangery_wire::messages::{AppReport, What};
 use orangery_wire::rest::{EventView, NodeView, Status};
 
-use crate::process::{Running, eventually, free_port, output, program, succeed};
+pub use crate::node::{Node, get};
+use crate::process::{Around, Running, eventually, output, program, succeed};
 
 /// A coordinator with a directory of its own, and the owner's keys.
 pub struct Fleet {
     // Dropped before the directory, in which its log is.
     coordinator: Option<Running>,
     directory: tempfile::TempDir,
+    around: Around,
 }
 
 /// How a fleet is set up.
@@ -24,6 +22,10 @@ pub struct Fleet {
 pub struct Setup {
     /// An external broker, as `mqtts://host:port`; without it the embedded one serves.
     pub mqtt_url: Option<String>,
+    /// What nodes call the coordinator's machine; without it that is loopback.
+    pub address: Option<String>,
+    /// Where the coordinator and the commands run.
+    pub around: Around,
 }
 
 impl Fleet {
@@ -37,8 +39,9 @@ impl Fleet {
     /// `orangery init` alone.
     pub fn init(setup: &Setup) -> Self {
         let directory = tempfile::Builder::new().prefix("orangery-").tempdir().expect("a temporary directory");
-        let fleet = Self { coordinator: None, directory };
-        let mut init = fleet.orangery(&["init", "--no-passphrase", "--address", "127.0.0.1", "--https-port", "0"]);
+        let fleet = Self { coordinator: None, directory, around: setup.around.clone() };
+        let address = setup.address.as_deref().unwrap_or("127.0.0.1");
+        let mut init = fleet.orangery(&["init", "--no-passphrase", "--address", address, "--https-port", "0"]);
         match &setup.mqtt_url {
             Some(url) => init.args(["--mqtt-url", url]),
             None => init.args(["--mqtt-port", "0"]),
@@ -79,7 +82,7 @@ impl Fleet {
 
     /// `orangery` with this fleet's directory.
     pub fn orangery(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program("orangery"));
+        let mut command = self.around.command(&program("orangery"));
         command.arg("--dir").arg(self.home()).args(words).env("NO_COLOR", "1");
         command
     }
@@ -114,6 +117,15 @@ impl Fleet {
         node
     }
 
+    /// Invites and joins a node somewhere else, with the settings `text` and no others.
+    pub fn joined_in(&self, around: Around, name: &str, text: &str) -> Node {
+        let mut node = self.board(name);
+        node.around = around;
+        node.settle(text);
+        succeed(&mut node.agent(&["join", &self.token(&["--name", name])]));
+        node
+    }
+
     /// Like [`Self::joined`], with the agent's own intervals instead of the short ones of tests.
     pub fn joined_idle(&self, name: &str, settings: &str) -> Node {
         let node = self.joined(name, "");
@@ -121,7 +133,7 @@ impl Fleet {
             "state_dir = \"state\"\n[runner]\ndefault = \"process\"\n[apps.greeter.env]\nPORT = \"{}\"\n{settings}",
             node.port
         );
-        std::fs::write(node.directory.join("agent.toml"), text).expect("the settings can be written");
+        node.settle(&text);
         node
     }
 
@@ -260,143 +272,3 @@ timeout_ms = 1000
 successes = 1
 failures = 3
 "#;
-
-/// One node: a directory, a port for the greeter, and an agent that may run.
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// The port of the greeter on it.
-    pub port: u16,
-    directory: PathBuf,
-    agent: Option<Running>,
-}
-
-impl Node {
-    fn new(directory: PathBuf, name: &str, settings: &str) -> Self {
-        std::fs::create_dir_all(&directory).expect("a directory for the node");
-        let port = free_port();
-        let text = format!(
-            "state_dir = \"state\"\n\
-             [runner]\ndefault = \"process\"\n\
-             [link]\nkeepalive_secs = 5\nbackoff_max_secs = 1\n\
-             [fetch]\nbackoff_max_secs = 1\n\
-             [apps.greeter.env]\nPORT = \"{port}\"\n{settings}"
-        );
-        std::fs::write(directory.join("agent.toml"), text).expect("the settings can be written");
-        Self { name: name.to_owned(), port, directory, agent: None }
-    }
-
-    /// The state directory.
-    pub fn state(&self) -> PathBuf {
-        self.directory.join("state")
-    }
-
-    /// `orangery-agent` with this node's settings.
-    pub fn agent(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program("orangery-agent"));
-        command.args(words).arg("--config").arg(self.directory.join("agent.toml")).env("NO_COLOR", "1");
-        command
-    }
-
-    /// `orangery-agent run`
-    pub fn start(&mut self) {
-        let log = self.directory.join("agent.log");
-        self.agent = Some(Running::start(&format!("agent {}", self.name), self.agent(&["run"]), log));
-    }
-
-    /// `orangery-agent run`, telling `socket` when it is ready as it would tell systemd.
-    pub fn start_notifying(&mut self, socket: &Path) {
-        let mut command = self.agent(&["run"]);
-        command.env("NOTIFY_SOCKET", socket);
-        let log = self.directory.join("agent.log");
-        self.agent = Some(Running::start(&format!("agent {}", self.name), command, log));
-    }
-
-    /// Whether the agent runs and the coordinator has stored all its events.
-    pub fn outbox_is_empty(&self) -> bool {
-        let text = succeed(&mut self.agent(&["status", "--json"]));
-        let status: serde_json::Value = serde_json::from_str(&text).expect("status --json is JSON");
-        status["running"] == true && status["events_waiting"] == 0
-    }
-
-    /// What the agent has logged since it was made.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.join("agent.log")).unwrap_or_default()
-    }
-
-    /// The agent's process.
-    pub fn process(&mut self) -> &mut Running {
-        self.agent.as_mut().expect("the agent was started")
-    }
-
-    /// SIGKILL to the agent; its apps go on.
-    pub fn kill_agent(&mut self) {
-        self.process().kill();
-    }
-
-    /// As near to a power cut as a process can come: the agent and all apps are killed at once.
-    pub fn cut_power(&mut self) {
-        self.process().kill();
-        self.kill_apps();
-    }
-
-    /// SIGTERM to the agent, which stops its apps.
-    pub fn stop(&mut self) {
-        let status = self.process().stop();
-        assert!(status.success(), "the agent ended with {status}");
-    }
-
-    /// `orangery-agent check`: panics when an invariant is violated.
-    pub fn check(&self) {
-        succeed(&mut self.agent(&["check"]));
-    }
-
-    /// GET on the greeter; `None` when nobody answers.
-    pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        get(self.port, path)
-    }
-
-    /// The version that the greeter says it is.
-    pub fn serves(&self) -> Option<String> {
-        let (_, body) = self.get("/")?;
-        let said: BTreeMap<String, serde_json::Value> = serde_json::from_str(&body).ok()?;
-        said.get("version").and_then(|v| v.as_str()).map(str::to_owned)
-    }
-
-    fn kill_apps(&self) {
-        let Ok(apps) = std::fs::read_dir(self.state().join("apps")) else { return };
-        for app in apps.flatten() {
-            let Ok(text) = std::fs::read_to_string(app.path().join("run.json")) else { continue };
-            let pid = text.lines().find_map(|line| {
-                let said: serde_json::Value = serde_json::from_str(line).ok()?;
-                i32::try_from(said.get("pid")?.as_i64()?).ok()
-            });
-            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-            }
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(agent) = &mut self.agent {
-            agent.kill();
-        }
-        self.kill_apps();
-    }
-}
-
-/// GET on loopback; `None` when nobody answers within two seconds.
-pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
-    let limit = Some(Duration::from_secs(2));
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(limit).ok()?;
-    stream.set_write_timeout(limit).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.take(1 << 20).read_to_string(&mut answer).ok()?;
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
-    Some((status, body))
-}

@@ -3,6 +3,8 @@
 pub mod fleet;
 pub mod mosquitto;
 pub mod mqtt;
+pub mod netns;
+pub mod node;
 pub mod process;
 pub mod random;
 pub mod site;

@@ -1,6 +1,6 @@
 //! Programs of this workspace as child processes, and waiting for what one wants to see.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -69,6 +69,32 @@ pub fn free_port() -> u16 {
         .map(|n| 20_000 + u16::try_from((random.wrapping_add(n * 7_919)) % 12_000).unwrap_or(0))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("one of a thousand ports is free")
+}
+
+/// Where and how programs run.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// The network namespace, as `ip netns` names it; the one of the test otherwise.
+    pub namespace: Option<String>,
+    /// Environment variables besides those of the test.
+    pub environment: Vec<(String, OsString)>,
+}
+
+impl Around {
+    /// A command that runs `program` there.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = match &self.namespace {
+            // It becomes the program, so its process is the program's.
+            Some(namespace) => {
+                let mut ip = Command::new("ip");
+                ip.args(["netns", "exec", namespace]).arg(program);
+                ip
+            }
+            None => Command::new(program),
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
 }
 
 /// A program that runs in the background; it is killed when this is dropped.

@@ -46,7 +46,7 @@ fn a_release_reaches_a_node_and_a_bad_one_goes_back() {
 fn the_same_story_is_told_with_mosquitto_as_the_broker() {
     let Some(mosquitto) = Mosquitto::find() else { return };
     let port = orangery_tests::process::free_port();
-    let mut fleet = Fleet::init(&Setup { mqtt_url: Some(format!("mqtts://127.0.0.1:{port}")) });
+    let mut fleet = Fleet::init(&Setup { mqtt_url: Some(format!("mqtts://127.0.0.1:{port}")), ..Setup::default() });
     let _broker = mosquitto.start(&fleet, port);
     fleet.serve();
     let node = fleet.node("attic");
