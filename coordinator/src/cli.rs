@@ -9,6 +9,7 @@ mod deploy;
 mod events;
 mod fleet;
 mod follow;
+mod image;
 mod init;
 mod keys;
 mod node;
@@ -92,6 +93,7 @@ impl Cli {
             Command::Demo(args) => in_runtime(crate::demo::run(args)),
             Command::Node(command) => in_runtime(node::run(&home, command)),
             Command::Repo(command) => in_runtime(repo::run(&home, command)),
+            Command::Image(command) => in_runtime(image::run(&home, command)),
             Command::Bundle(args) => in_runtime(repo::bundle(&home, args)),
             Command::Release(command) => in_runtime(release::run(&home, command, &passphrases)),
             Command::Deploy(args) => in_runtime(deploy::run(&home, args)),

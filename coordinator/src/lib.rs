@@ -13,6 +13,7 @@ pub mod durable;
 pub mod engine;
 pub mod home;
 pub mod https;
+pub mod image;
 pub mod link;
 pub mod nearest;
 pub mod output;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use orangery_wire::{AppName, NodeId, Version};
 
 use super::events::{EventsArgs, HistoryArgs};
+use super::image::ImageCommand;
 use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::repo::{BundleArgs, RepoCommand};
@@ -54,6 +55,9 @@ pub enum Command {
     /// Copy all that nodes fetch, for a static web server or a USB stick
     #[command(subcommand)]
     Repo(RepoCommand),
+    /// Make images of nodes out of stock images of boards
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Bring a release to nodes: show the plan, ask, apply it, follow it
     Deploy(DeployArgs),
     /// Show what every node runs
@@ -334,7 +338,7 @@ impl FromStr for Platform {
 }
 
 /// Reads a time such as `90s`, `30m`, `1h` or `7d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number with s, m, h or d, such as 30m or 7d".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let secs = match unit {
