@@ -2,7 +2,8 @@
 //! after that as the node's history.
 //!
 //! The outbox has a limit in bytes. When it is full, telemetry goes first, oldest first, then whatever is oldest; an event
-//! then says how many were dropped. Acknowledgements are saved with the next event, not by themselves: one that is lost only
+//! then says how many were dropped. What the store does not take waits in memory, with a limit of its own, and is stored before
+//! the next event. Acknowledgements are saved with the next event, not by themselves: one that is lost only
 //! makes events travel twice, and the coordinator knows them by epoch and sequence.
 
 use std::collections::VecDeque;
@@ -10,10 +11,10 @@ use std::sync::Arc;
 
 use orangery_wire::messages::ClockState;
 use orangery_wire::messages::{Acked, Event, FORMAT, What};
-use orangery_wire::{AppName, NodeId};
+use orangery_wire::{AppName, NodeId, UnixTime};
 
 use crate::clock::Clock;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Store, StoreError, VALUE_BYTES_MAX};
 
 /// Most acknowledged events that are kept as history.
 pub const HISTORY_COUNT_MAX: usize = 1_000;
@@ -22,6 +23,8 @@ pub const HISTORY_BYTES_MAX: u64 = 512 * 1024;
 
 /// So many acknowledgements are remembered in memory alone before they are saved without waiting for the next event.
 const ACKS_UNSAVED_MAX: u64 = 256;
+/// Most events that wait in memory for a store that takes nothing.
+pub const LATE_COUNT_MAX: usize = 256;
 /// Entries read from the store at once.
 const READ_COUNT: usize = 64;
 
@@ -50,6 +53,19 @@ pub struct Outbox {
     acked: u64,
     /// The last sequence given out.
     last: u64,
+    /// What the store has not taken yet, oldest first.
+    late: VecDeque<Late>,
+    /// Events that were dropped from there.
+    lost: u64,
+}
+
+/// An event that is not stored yet.
+#[derive(Debug)]
+struct Late {
+    what: What,
+    app: Option<AppName>,
+    at: UnixTime,
+    clock_synced: bool,
 }
 
 /// One event of the store.
@@ -108,7 +124,8 @@ impl Outbox {
             }));
         }
         let acked = store.mark();
-        Ok(Self { store, node, boot_id, clock, bytes_max, kept, acked, last: after.max(acked) })
+        let (late, lost) = (VecDeque::new(), 0);
+        Ok(Self { store, node, boot_id, clock, bytes_max, kept, acked, last: after.max(acked), late, lost })
     }
 
     /// The store's epoch, which with the sequence names an event for good.
@@ -121,18 +138,54 @@ impl Outbox {
         length(self.kept.range(self.history_length()..))
     }
 
-    /// Stores an event; it is durable on return. Makes room if need be. Returns the event's sequence.
+    /// Stores an event; it is durable on return. Makes room if need be. Returns the event's sequence. After an error the event
+    /// waits in memory: the next call stores it too, and so does [`Outbox::catch_up`].
     pub fn push(&mut self, what: &What, app: Option<&AppName>) -> Result<u64, OutboxError> {
-        let event = self.encode(self.last + 1, what, app)?;
-        let mut new = vec![(event, Worth::of(what))];
-        let dropped = self.to_drop(length(&new[0].0));
-        let count: u64 = dropped.iter().map(|kept| kept.worth.count()).sum();
+        let clock_synced = self.clock.state() == ClockState::Synced;
+        let late = Late { what: what.clone(), app: app.cloned(), at: self.clock.now(), clock_synced };
+        // One that no store ever takes would keep all others from it.
+        let size = self.encode(u64::MAX, &late)?.len();
+        if size > VALUE_BYTES_MAX {
+            return Err(StoreError::TooLarge { size }.into());
+        }
+        self.late.push_back(late);
+        if self.late.len() > LATE_COUNT_MAX {
+            let first = self.late.iter().position(|late| late.what.is_telemetry()).unwrap_or(0);
+            self.lost += self.late.remove(first).map_or(0, |late| Worth::of(&late.what).count());
+        }
+        let ahead = length(&self.late).saturating_sub(1);
+        Ok(self.store_late()? + ahead)
+    }
+
+    /// Stores what waits in memory, if the store takes it now. Returns whether there was anything.
+    pub fn catch_up(&mut self) -> Result<bool, OutboxError> {
+        let any = !self.late.is_empty();
+        if any {
+            self.store_late()?;
+        }
+        Ok(any)
+    }
+
+    /// All of it in one write, and what was dropped is told with it. Returns the first sequence.
+    fn store_late(&mut self) -> Result<u64, OutboxError> {
+        let mut new = Vec::with_capacity(self.late.len() + 1);
+        for (late, sequence) in self.late.iter().zip(self.last + 1..) {
+            new.push((self.encode(sequence, late)?, Worth::of(&late.what)));
+        }
+        let dropped = self.to_drop(new.iter().map(|(json, _)| length(json)).sum());
+        let count = self.lost + dropped.iter().map(|kept| kept.worth.count()).sum::<u64>();
         if count > 0 {
-            let lost = What::EventsDropped { count };
-            new.push((self.encode(self.last + 2, &lost, None)?, Worth::of(&lost)));
+            let (what, at) = (What::EventsDropped { count }, self.clock.now());
+            let clock_synced = self.clock.state() == ClockState::Synced;
+            let worth = Worth::of(&what);
+            let sequence = self.last + 1 + length(&new);
+            new.push((self.encode(sequence, &Late { what, app: None, at, clock_synced })?, worth));
         }
         let forgotten: Vec<u64> = self.history_to_forget().chain(dropped.iter().map(|kept| kept.sequence)).collect();
-        self.commit(new, &forgotten)
+        let first = self.commit(new, &forgotten)?;
+        self.late.clear();
+        self.lost = 0;
+        Ok(first)
     }
 
     /// Events above `after` that wait, at most `count_max`, oldest first: sequence, and JSON as it travels.
@@ -171,18 +224,18 @@ impl Outbox {
         Ok(entries.iter().filter_map(|(_, json)| serde_json::from_slice(json).ok()).collect())
     }
 
-    fn encode(&self, sequence: u64, what: &What, app: Option<&AppName>) -> Result<Vec<u8>, OutboxError> {
+    fn encode(&self, sequence: u64, late: &Late) -> Result<Vec<u8>, OutboxError> {
         let event = Event {
             format: FORMAT,
             node: self.node.clone(),
             epoch: self.epoch(),
             sequence,
             previous: None,
-            at: self.clock.now(),
-            clock_synced: self.clock.state() == ClockState::Synced,
+            at: late.at,
+            clock_synced: late.clock_synced,
             boot_id: self.boot_id.clone(),
-            app: app.cloned(),
-            what: what.clone(),
+            app: late.app.clone(),
+            what: late.what.clone(),
         };
         serde_json::to_vec(&event).map_err(OutboxError::Encode)
     }

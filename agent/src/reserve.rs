@@ -118,6 +118,16 @@ impl Reserve {
         }
     }
 
+    /// As [`Reserve::retrying`], for a deed whose failure does not say whether the disk is full.
+    pub fn persisting<T, E>(&self, mut deed: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+        loop {
+            match deed() {
+                Err(_) if self.relieve() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Gives up a step if the disk is full, for a deed whose failure does not say whether that is why. Returns whether it did.
     pub fn relieve(&self) -> bool {
         self.give_up_some(STEP_BYTES_MIN)

@@ -147,7 +147,8 @@ async fn serve(
     };
     let of_link = events.clone();
     let link = Link::spawn(link_settings, Box::new(move |event| drop(of_link.send(Event::Link(event)))));
-    let socket = listen(&layout, &reserve)?;
+    // It is a name on the disk and needs room there.
+    let socket = reserve.persisting(|| control::listen(&layout.socket()))?;
     let world = Arc::new(World {
         node: identity.node.clone(),
         identity: identity.clone(),
@@ -196,16 +197,6 @@ async fn serve(
     link.stop().await;
     let _ = std::fs::remove_file(world.layout.socket());
     Ok(())
-}
-
-/// The control socket, which is a name on the disk and needs room there.
-fn listen(layout: &Layout, reserve: &Reserve) -> Result<tokio::net::UnixListener, ControlError> {
-    loop {
-        match control::listen(&layout.socket()) {
-            Err(_) if reserve.relieve() => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 fn open_outbox(

@@ -14,10 +14,23 @@ impl Driver {
     /// Stores an event and offers it to the coordinator. No deployment waits for this, and none fails by it.
     pub(super) fn tell(&mut self, app: Option<&AppName>, what: &What) {
         if let Err(error) = self.outbox.push(what, app) {
-            tracing::error!(reason = %chain(&error), code = what.code(), "cannot store an event; it is lost");
+            // Said once, and not again with every event.
+            if !std::mem::replace(&mut self.outbox_fails, true) {
+                tracing::error!(reason = %chain(&error), code = what.code(), "cannot store an event; it waits in memory");
+            }
             return;
         }
+        self.outbox_fails = false;
         self.offer();
+    }
+
+    /// Stores what waits in memory, if the disk takes it by now.
+    pub(super) fn catch_up(&mut self) {
+        if matches!(self.outbox.catch_up(), Ok(true)) {
+            tracing::info!("stored the events that waited in memory");
+            self.outbox_fails = false;
+            self.offer();
+        }
     }
 
     /// Hands stored events to the link, in order, as long as it takes them.

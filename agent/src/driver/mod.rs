@@ -142,6 +142,8 @@ pub struct Driver {
     last_acked: Option<Acked>,
     /// The last message that was rejected, so that a retained one is reported once and not at every reconnect.
     rejected: Option<(String, Vec<u8>)>,
+    /// Whether the last event was not stored.
+    outbox_fails: bool,
     /// When the time floor was last saved.
     floor_saved: u64,
     /// The last release that somebody on this node brought.
@@ -173,6 +175,7 @@ impl Driver {
             offered: 0,
             last_acked: None,
             rejected: None,
+            outbox_fails: false,
             floor_saved,
             brought: None,
         }
@@ -323,6 +326,7 @@ impl Driver {
     fn tick(&mut self) {
         self.send_health();
         self.outside.mend_reserve();
+        self.catch_up();
         let floor = self.home.clock.floor_to_save();
         if floor >= self.floor_saved.saturating_add(FLOOR_STEP_SECS) {
             self.save_node();

@@ -212,3 +212,65 @@ fn an_event_of_a_newer_agent_still_travels() {
     assert_eq!((&sent["of_the_future"], &sent["previous"]), (&true.into(), &1.into()));
     assert_eq!(after.history(10).unwrap().len(), 1);
 }
+
+/// A store that takes nothing while it is told so.
+#[derive(Debug)]
+struct Moody {
+    below: Box<dyn Store>,
+    refuses: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Store for Moody {
+    fn epoch(&self) -> u64 {
+        self.below.epoch()
+    }
+    fn mark(&self) -> u64 {
+        self.below.mark()
+    }
+    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if self.refuses.load(std::sync::atomic::Ordering::SeqCst) {
+            let source = std::io::Error::other("the disk did not answer").into();
+            return Err(StoreError::Write { engine: Engine::Redb, source });
+        }
+        self.below.write(changes)
+    }
+    fn read(&mut self, after: u64, count_max: usize) -> Result<Vec<crate::store::Entry>, StoreError> {
+        self.below.read(after, count_max)
+    }
+}
+
+#[test]
+fn what_the_store_does_not_take_is_stored_later_in_its_order_or_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let refuses = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let store = Moody { below: open(Engine::Redb, dir.path()).unwrap().store, refuses: refuses.clone() };
+    let mut outbox =
+        Outbox::open(Box::new(store), "attic".parse().unwrap(), "boot".into(), Clock::new(0), ROOMY).unwrap();
+    outbox.push(&state(1), None).unwrap();
+    let refuse = |yes| refuses.store(yes, std::sync::atomic::Ordering::SeqCst);
+    refuse(true);
+    outbox.push(&state(2), None).unwrap_err();
+    outbox.push(&telemetry(1), None).unwrap_err();
+    assert_eq!(waiting(&mut outbox).len(), 1);
+    refuse(false);
+    assert_eq!(outbox.push(&state(3), None).unwrap(), 4);
+    assert!(!outbox.catch_up().unwrap());
+    let whats: Vec<What> = waiting(&mut outbox).into_iter().map(|event| event.what).collect();
+    assert_eq!(whats, [state(1), state(2), telemetry(1), state(3)]);
+
+    refuse(true);
+    outbox.push(&telemetry(2), None).unwrap_err();
+    for n in 0..=255u8 {
+        outbox.push(&state(n), None).unwrap_err();
+    }
+    for n in 0..10u8 {
+        outbox.push(&state(n), None).unwrap_err();
+    }
+    outbox.catch_up().unwrap_err();
+    refuse(false);
+    assert!(outbox.catch_up().unwrap());
+    let events = waiting(&mut outbox);
+    assert_eq!(events.len(), 4 + LATE_COUNT_MAX + 1);
+    assert_eq!(events[4].what, state(10), "telemetry went first, then the oldest");
+    assert_eq!(events.last().unwrap().what, What::EventsDropped { count: 11 });
+}
