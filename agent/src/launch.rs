@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orangery_wire::manifest::{UnknownVariable, expand};
-use orangery_wire::{AppName, Digest, Manifest, ReleaseId, Version};
+use orangery_wire::{AppName, Digest, Manifest, ReleaseId, SocketName, Version};
 
 /// Where programs are looked up, unless the release or the node says otherwise. Nothing else of the agent's own
 /// environment reaches an app.
@@ -35,6 +36,15 @@ pub struct Launch {
     pub variables: BTreeMap<String, String>,
     /// Whether it is on trial: then nothing durable may start it at boot.
     pub trial: bool,
+}
+
+/// A socket that is held for an app, with every variable replaced.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listen {
+    /// What the app knows it by.
+    pub name: SocketName,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 /// A command with every variable replaced.
@@ -75,12 +85,29 @@ impl Launch {
         environment(&self.tree, &self.variables)
     }
 
+    /// The sockets that are held for it, no two for one address.
+    pub fn sockets(&self) -> Result<Vec<Listen>, String> {
+        let mut all: Vec<Listen> = Vec::new();
+        for socket in &self.manifest.run.sockets {
+            let address = socket.address(&self.variables).map_err(|unusable| unusable.to_string())?;
+            if let Some(other) = all.iter().find(|other| other.address == address) {
+                return Err(format!(
+                    "the sockets {} and {} are to listen on one address, {address}",
+                    other.name, socket.name
+                ));
+            }
+            all.push(Listen { name: socket.name.clone(), address });
+        }
+        Ok(all)
+    }
+
     /// Tells two launches apart that would make different processes, even of one release: the node's settings count too.
     /// The tree does not: the same files are reached through the release's own path and through the `current` link.
     pub fn digest(&self) -> Digest {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         let variables = self.variables.iter().flat_map(|(name, value)| [name, value]);
-        let texts = self.manifest.run.exec.iter().chain(variables);
+        let sockets = self.manifest.run.sockets.iter().flat_map(|socket| [socket.name.as_str(), &socket.listen]);
+        let texts = self.manifest.run.exec.iter().chain(variables).map(String::as_str).chain(sockets);
         for text in texts {
             // No text has a NUL in it.
             context.update(text.as_bytes());

@@ -272,3 +272,24 @@ timeout_ms = 1000
 successes = 1
 failures = 3
 "#;
+
+/// The same with a socket that is held for it.
+pub const HELD: &str = r#"
+[run]
+exec = ["bin/greeter"]
+stop_grace_secs = 5
+
+[[run.sockets]]
+name = "http"
+listen = "127.0.0.1:${PORT}"
+
+[run.restart]
+restarts_max = 1
+backoff_ms = 50
+
+[[probes]]
+http = { port = "${PORT}", path = "/health" }
+interval_ms = 100
+timeout_ms = 1000
+failures = 3
+"#;

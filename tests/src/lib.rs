@@ -1,6 +1,7 @@
 //! The whole system as a test sees it: real processes, a real broker, real TLS, on loopback, in a directory that goes away.
 
 pub mod fleet;
+pub mod load;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod netns;

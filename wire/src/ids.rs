@@ -87,6 +87,10 @@ name_type!(
     /// What a release belongs to. A node runs at most one release of each app.
     AppName, "app name"
 );
+name_type!(
+    /// What an app knows a socket by that is held for it.
+    SocketName, "socket name"
+);
 
 /// A SHA-256 digest; written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

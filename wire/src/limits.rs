@@ -22,6 +22,8 @@ pub const UNPACK_SLACK_BYTES: u64 = 16 * 1024 * 1024;
 pub const PLATFORMS_MAX: usize = 16;
 /// Most probes in one release.
 pub const PROBES_MAX: usize = 16;
+/// Most sockets that are held for one app.
+pub const SOCKETS_MAX: usize = 8;
 /// Most words in a command line, and most environment variables.
 pub const WORDS_MAX: usize = 256;
 /// Longest single text (a word, an environment value, a note).

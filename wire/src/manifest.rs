@@ -4,7 +4,9 @@
 //! would be a constraint that does not hold.
 
 mod gate;
+mod restart;
 mod rules;
+mod socket;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -14,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, Digest, Version};
 use crate::limits;
 pub use gate::{Connectivity, Gate};
+pub use restart::{Restart, StopSignal};
 pub use rules::check_path;
 use rules::{ensure, too_long, too_many};
+pub use socket::{Socket, UnusableSocket};
 pub use variables::{UnknownVariable, expand, is_variable};
 
 /// The manifest format that this version reads and writes.
@@ -95,6 +99,9 @@ pub struct Run {
     /// Environment variables. The node's settings for the app are laid over them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Sockets that are held for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<Socket>,
     /// What happens when it exits.
     #[serde(default)]
     pub restart: Restart,
@@ -121,42 +128,6 @@ fn default_grace() -> u64 {
 
 fn default_true() -> bool {
     true
-}
-
-/// What happens when the app exits by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Restart {
-    /// Restarts in a row before it counts as failed. On trial that refuses the release; afterwards it is reported and
-    /// tried again at the longest delay.
-    pub restarts_max: u32,
-    /// An app that ran this long is no longer counted as restarting, in seconds.
-    pub uptime_min_secs: u64,
-    /// Delay before the first restart, in milliseconds; it doubles each time.
-    pub backoff_ms: u64,
-    /// Longest delay, in milliseconds.
-    pub backoff_max_ms: u64,
-}
-
-impl Default for Restart {
-    fn default() -> Self {
-        Self { restarts_max: 3, uptime_min_secs: 10, backoff_ms: 200, backoff_max_ms: 30_000 }
-    }
-}
-
-/// A signal that a program may take as a request to stop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum StopSignal {
-    /// SIGTERM
-    #[default]
-    Term,
-    /// SIGINT
-    Int,
-    /// SIGQUIT
-    Quit,
-    /// SIGHUP
-    Hup,
 }
 
 /// One question to the app, asked again and again.

@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::control::{self, Reply, Request};
 use crate::disk::RealDisk;
 use crate::layout::Layout;
+use crate::runner::launcher;
 use crate::{check, errors, identity, record, run};
 use parse::{Command, Invocation};
 
@@ -25,6 +26,10 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == launcher::WORD) {
+        return launcher::become_app(words);
+    }
     let invocation = match parse::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {

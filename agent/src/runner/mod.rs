@@ -5,6 +5,8 @@
 
 mod adopted;
 mod group;
+mod held;
+pub mod launcher;
 mod log;
 mod output;
 mod process;
@@ -50,6 +52,8 @@ pub struct RunnerSettings {
     pub unit_dir: PathBuf,
     /// Where units are that a reboot forgets, `/run/systemd/system`. It is there only if systemd is the init system.
     pub runtime_unit_dir: PathBuf,
+    /// The agent's own program, as which an app that is passed sockets begins.
+    pub launcher: PathBuf,
 }
 
 impl Default for RunnerSettings {
@@ -58,6 +62,7 @@ impl Default for RunnerSettings {
             default: Preference::Auto,
             unit_dir: "/etc/systemd/system".into(),
             runtime_unit_dir: "/run/systemd/system".into(),
+            launcher: launcher::OWN_PROGRAM.into(),
         }
     }
 }
@@ -130,7 +135,7 @@ impl Runners {
         let layout = std::path::absolute(layout.root()).map_or(layout, Layout::new);
         Self {
             layout: layout.clone(),
-            process: ProcessRunner::new(layout.clone(), exits.clone()),
+            process: ProcessRunner::new(layout.clone(), exits.clone(), settings.launcher.clone()),
             systemd: SystemdRunner::new(layout, settings.clone(), exits),
             settings,
             places: Mutex::default(),

@@ -8,11 +8,13 @@
 //! control groups, catches any.
 
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use command_fds::{CommandFdExt, FdMapping};
 use orangery_wire::ReleaseId;
 use orangery_wire::manifest::Run;
 use tokio::sync::{mpsc, watch};
@@ -20,11 +22,13 @@ use tokio::task::JoinHandle;
 
 use super::Exit;
 use super::group::Group;
+use super::held::{FIRST, Held};
+use super::launcher;
 use super::log::Log;
 use super::procfs;
 use super::run_state::{Key, RunState};
 use super::supervise::{Order, Supervisor};
-use crate::launch::{Launch, Life, not_started};
+use crate::launch::{Launch, Life, Listen, not_started};
 use crate::layout::Layout;
 
 /// In the environment of whatever this runner starts, so that it is known again.
@@ -47,12 +51,15 @@ pub struct ProcessRunner {
     layout: Layout,
     boot_id: String,
     exits: mpsc::UnboundedSender<Exit>,
+    held: Arc<Held>,
+    launcher: PathBuf,
 }
 
 impl ProcessRunner {
-    /// A runner for the apps below `layout`, which must be an absolute path.
-    pub fn new(layout: Layout, exits: mpsc::UnboundedSender<Exit>) -> Self {
-        Self { layout, boot_id: procfs::boot_id(), exits }
+    /// A runner for the apps below `layout`, which must be an absolute path. `launcher` is the agent's program, see
+    /// [`launcher`].
+    pub fn new(layout: Layout, exits: mpsc::UnboundedSender<Exit>, launcher: PathBuf) -> Self {
+        Self { layout, boot_id: procfs::boot_id(), exits, held: Arc::default(), launcher }
     }
 
     /// Makes `launch` run in place of whatever runs of the app. If it runs already, also by an earlier agent, it is left
@@ -69,7 +76,7 @@ impl ProcessRunner {
             return Ok(());
         }
         self.stop_supervised(here).await;
-        let program = Program::new(&self.layout, &self.boot_id, key, launch)?;
+        let program = Program::new(self, key, launch)?;
         let group = match self.adopt(&program).await {
             Some(group) => group,
             None => program.start().await?,
@@ -84,14 +91,16 @@ impl ProcessRunner {
     /// Ends the app's processes, whoever started them, and returns when they are gone.
     pub async fn stop(&self, here: &mut Option<Supervised>, app: &orangery_wire::AppName) {
         if here.is_some() {
-            return self.stop_supervised(here).await;
+            self.stop_supervised(here).await;
+        } else {
+            let path = self.layout.run_state(app);
+            if let Some(state) = RunState::read(&path, &self.boot_id) {
+                end_foreign(&state).await;
+            }
+            sweep(&self.layout.data(app)).await;
+            forget(&path);
         }
-        let path = self.layout.run_state(app);
-        if let Some(state) = RunState::read(&path, &self.boot_id) {
-            end_foreign(&state).await;
-        }
-        sweep(&self.layout.data(app)).await;
-        forget(&path);
+        self.held.close(app);
     }
 
     async fn stop_supervised(&self, here: &mut Option<Supervised>) {
@@ -108,8 +117,12 @@ impl ProcessRunner {
     async fn adopt(&self, program: &Program) -> Option<Group> {
         let state = RunState::read(&program.run_state, &self.boot_id);
         if let Some(state) = &state {
+            let group = state.group();
+            if let Some(group) = &group {
+                self.held.take_back(&program.launch.app, group.pid(), &program.sockets);
+            }
             if state.key == program.key
-                && let Some(group) = state.group()
+                && let Some(group) = group
             {
                 tracing::info!(app = %program.launch.app, release = program.key.release.short(), "found the app running");
                 return Some(group);
@@ -180,19 +193,23 @@ pub struct Program {
     /// Length of the log before the first start: what is older is of another release.
     pub log_since: u64,
     boot_id: String,
+    sockets: Vec<Listen>,
+    held: Arc<Held>,
+    launcher: PathBuf,
 }
 
 impl Program {
-    fn new(layout: &Layout, boot_id: &str, key: Key, mut launch: Launch) -> Result<Self, String> {
+    fn new(runner: &ProcessRunner, key: Key, mut launch: Launch) -> Result<Self, String> {
         let absolute =
             |path: &Path| std::path::absolute(path).map_err(|e| format!("cannot find the state directory: {e}"));
         launch.tree = absolute(&launch.tree)?;
         launch.data = absolute(&launch.data)?;
         launch.variables.insert("ORANGERY_DATA".to_owned(), launch.data.display().to_string());
-        let logs = layout.logs(&launch.app);
+        let (logs, sockets) = (runner.layout.logs(&launch.app), launch.sockets()?);
         let log = Log::new(&logs).map_err(|e| format!("cannot make the log directory {}: {e}", logs.display()))?;
-        let (run_state, log_since) = (layout.run_state(&launch.app), log.size_bytes());
-        Ok(Self { launch, key, log, run_state, log_since, boot_id: boot_id.to_owned() })
+        let (run_state, log_since) = (runner.layout.run_state(&launch.app), log.size_bytes());
+        let (boot_id, held, launcher) = (runner.boot_id.clone(), runner.held.clone(), runner.launcher.clone());
+        Ok(Self { launch, key, log, run_state, log_since, boot_id, sockets, held, launcher })
     }
 
     /// How it is to be run.
@@ -205,9 +222,12 @@ impl Program {
         let words = self.launch.words().map_err(|e| e.to_string())?;
         let data = &self.launch.data;
         super::make_private(data).map_err(|e| format!("cannot make the app's directory {}: {e}", data.display()))?;
-        let child = self.spawn_when_free(&words.program, &words.arguments).await;
+        let sockets = self.held.make(&self.launch.app, &self.sockets)?;
+        let child = self.spawn_when_free(&words.program, &words.arguments, sockets).await;
         let child = child.map_err(|error| not_started(&words.program, &error))?;
         let group = Group::of_child(child).map_err(|error| not_started(&words.program, &error))?;
+        // An agent that the kernel is to spare (`OOMScoreAdjust=`) does not ask that for apps.
+        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", group.pid().as_raw_nonzero()), "0");
         let state = RunState::of(&group, self.key, &self.boot_id, self.run());
         if let Some(Err(error)) = state.map(|state| state.write(&self.run_state)) {
             // It runs; were the agent killed now, the next one would start it anew instead of adopting it.
@@ -218,10 +238,16 @@ impl Program {
 
     /// A program may be held open for writing by a child of the agent that was forked while it was unpacked and is about to
     /// execute something else.
-    async fn spawn_when_free(&self, program: &Path, arguments: &[String]) -> io::Result<tokio::process::Child> {
+    async fn spawn_when_free(
+        &self,
+        program: &Path,
+        arguments: &[String],
+        sockets: Vec<OwnedFd>,
+    ) -> io::Result<tokio::process::Child> {
+        let mut command = self.command(program, arguments, sockets)?;
         let mut pause = Duration::from_millis(1);
         loop {
-            match self.spawn(program, arguments) {
+            match command.spawn() {
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && pause < BUSY_LONGEST => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
@@ -231,13 +257,27 @@ impl Program {
         }
     }
 
-    fn spawn(&self, program: &Path, arguments: &[String]) -> io::Result<tokio::process::Child> {
+    fn command(
+        &self,
+        program: &Path,
+        arguments: &[String],
+        sockets: Vec<OwnedFd>,
+    ) -> io::Result<tokio::process::Command> {
         let output = self.log.open()?;
         let errors = output.try_clone()?;
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments).current_dir(&self.launch.data);
+        let passes = !sockets.is_empty();
+        let mut command = tokio::process::Command::new(if passes { &self.launcher } else { program });
         command.env_clear().envs(self.launch.environment()).env(MARK.0, MARK.1);
+        if passes {
+            launcher::ensure_startable(program)?;
+            let names: Vec<&str> = self.sockets.iter().map(|listen| listen.name.as_str()).collect();
+            command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+            command.arg(launcher::WORD).arg(program);
+            let numbered = (FIRST..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+            command.fd_mappings(numbered.collect()).map_err(io::Error::other)?;
+        }
+        command.args(arguments).current_dir(&self.launch.data).process_group(0);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
-        command.process_group(0).spawn()
+        Ok(command)
     }
 }

@@ -42,6 +42,7 @@ pub fn manifest(n: u8) -> Manifest {
             runner: Runner::Any,
             exec: vec!["bin/app".into()],
             env: BTreeMap::new(),
+            sockets: vec![],
             restart: Restart { restarts_max: 2, uptime_min_secs: 60, backoff_ms: 10, backoff_max_ms: 20 },
             stop_signal: StopSignal::Term,
             stop_grace_secs: 10,
@@ -98,7 +99,8 @@ impl World {
     pub fn new(root: &Path, default: Preference) -> Self {
         let layout = Layout::new(root);
         let (tell, exits) = tokio::sync::mpsc::unbounded_channel();
-        let settings = RunnerSettings { default, ..RunnerSettings::default() };
+        let launcher = env!("CARGO_BIN_EXE_orangery-agent").into();
+        let settings = RunnerSettings { default, launcher, ..RunnerSettings::default() };
         Self { runners: Runners::new(layout.clone(), settings, tell), layout, exits }
     }
 

@@ -13,7 +13,11 @@ pub fn read_head<S: Read + Copy>(mut stream: S, before_read: impl Fn(S) -> io::R
     let mut part = [0; 1024];
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
         before_read(stream)?;
-        let count = stream.read(&mut part)?;
+        let count = match stream.read(&mut part) {
+            // A signal does not end a request; nor does the kernel go on by itself where there is a limit of time.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if count == 0 || head.len() + count > HEAD_BYTES_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -113,6 +117,24 @@ mod tests {
         assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n").unwrap(), "GET / HTTP/1.1\r\n\r\n");
         assert!(read(b"GET / HTTP/1.1\r\n").is_err());
         assert!(read(&vec![b'x'; HEAD_BYTES_MAX + 10]).is_err());
+    }
+
+    /// Is interrupted before each byte.
+    #[derive(Clone, Copy)]
+    struct Interrupted<'a>(&'a std::cell::RefCell<(bool, io::Cursor<&'static [u8]>)>);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let (interrupted, bytes) = &mut *self.0.borrow_mut();
+            *interrupted = !*interrupted;
+            if *interrupted { Err(io::ErrorKind::Interrupted.into()) } else { bytes.read(out.get_mut(..1).unwrap()) }
+        }
+    }
+
+    #[test]
+    fn a_signal_does_not_end_a_request() {
+        let stream = std::cell::RefCell::new((false, io::Cursor::new(b"GET / HTTP/1.1\r\n\r\n".as_slice())));
+        assert_eq!(read_head(Interrupted(&stream), |_| Ok(())).unwrap(), "GET / HTTP/1.1\r\n\r\n");
     }
 
     #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
-//! A small real app: it listens on `PORT`, greets on `/` and answers for its health on `/health`. What it says stands in
-//! the `greeter.conf` beside the program, so two releases differ by a text file alone.
+//! A small real app: it listens on `PORT`, or on the socket that it is passed, greets on `/` and answers for its health on
+//! `/health`. What it says stands in the `greeter.conf` beside the program, so two releases differ by a text file alone.
 //!
-//! It ends on SIGTERM as any program does that asks for nothing else: no request of its own outlives a second.
+//! On SIGTERM it accepts nothing more, answers what it has accepted, and ends.
 
 mod answer;
 mod settings;
@@ -9,19 +9,24 @@ mod settings;
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use settings::Settings;
 
 /// Connections served at the same time; further ones wait in the kernel's queue.
 const THREADS: usize = 4;
 /// Time that one connection may take from its first byte to its last.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at whether it is to end.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 fn main() -> ExitCode {
     match run() {
-        Ok(never) => match never {},
+        Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("greeter: {reason}");
             ExitCode::FAILURE
@@ -29,18 +34,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<std::convert::Infallible, String> {
+fn run() -> Result<(), String> {
     let settings = Settings::load()?;
-    let address = listen_address()?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let registered = signal_hook::flag::register(signal_hook::consts::SIGTERM, stopping.clone());
+    registered.map_err(|e| format!("cannot wait for SIGTERM: {e}"))?;
     thread::sleep(settings.start_delay);
-    let listener = TcpListener::bind(&address).map_err(|e| format!("cannot listen on {address}: {e}"))?;
+    let listener = listener()?;
+    // It may be shared with another process, which may be quicker to accept.
+    listener.set_nonblocking(true).map_err(|e| format!("cannot wait for connections: {e}"))?;
+    let address = listener.local_addr().map_err(|e| format!("cannot tell where it listens: {e}"))?;
     println!("greeter {} listens on {address}", settings.version);
     thread::scope(|scope| {
         for _ in 1..THREADS {
-            scope.spawn(|| serve(&listener, &settings));
+            scope.spawn(|| serve(&listener, &settings, &stopping));
         }
-        serve(&listener, &settings)
-    })
+        serve(&listener, &settings, &stopping);
+    });
+    Ok(())
+}
+
+/// The socket that was passed (sd_listen_fds(3)), or else one of its own.
+fn listener() -> Result<TcpListener, String> {
+    let passed = listenfd::ListenFd::from_env().take_tcp_listener(0);
+    if let Some(passed) = passed.map_err(|e| format!("cannot use the socket that was passed: {e}"))? {
+        return Ok(passed);
+    }
+    let address = listen_address()?;
+    TcpListener::bind(&address).map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
 /// `PORT` is required; `ADDRESS` is 127.0.0.1 unless it says otherwise.
@@ -51,11 +72,18 @@ fn listen_address() -> Result<String, String> {
     Ok(if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") })
 }
 
-fn serve(listener: &TcpListener, settings: &Settings) -> ! {
-    loop {
+/// Serves one connection after the other until it is to stop. What was accepted is answered.
+fn serve(listener: &TcpListener, settings: &Settings, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::Relaxed) {
+        // An interruption is a signal, perhaps the one.
+        let ready = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&LOOK));
+        if !matches!(ready, Ok(1..)) || stopping.load(Ordering::Relaxed) {
+            continue;
+        }
         match listener.accept() {
             // A client that goes away or dawdles is its own loss.
             Ok((stream, _)) => drop(answer_one(&stream, settings)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Out of descriptors or the like: breathe, so that the loop does not spin.
             Err(_) => thread::sleep(Duration::from_millis(50)),
         }
@@ -63,6 +91,7 @@ fn serve(listener: &TcpListener, settings: &Settings) -> ! {
 }
 
 fn answer_one(mut stream: &TcpStream, settings: &Settings) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
     let deadline = Instant::now() + CONNECTION_TIME_MAX;
     stream.set_write_timeout(Some(CONNECTION_TIME_MAX))?;
     let head = answer::read_head(stream, |stream| {

@@ -11,7 +11,8 @@ use std::fs;
 use std::time::Instant;
 
 use board::{AGENT, APP, Board, NAME, PLAIN, STUBBORN, TRIAL, manifest};
-use orangery_tests::process::{PATIENCE, eventually};
+use orangery_tests::load::Load;
+use orangery_tests::process::{PATIENCE, eventually, free_port};
 use orangery_wire::messages::What;
 
 /// Pulls the plug; without the agent `proven` must run, and with it `then`.
@@ -172,4 +173,80 @@ fn one_that_dies_after_its_soak_is_restarted_and_reported_and_the_release_before
     board.succeed(&["orangery-agent", "rollback", "greeter"]);
     board.fleet.settled_on(NAME, "1.0.0");
     board.serves("1.0.0");
+}
+
+/// The greeter with a socket that is held for it, at the port that this variable names.
+fn held(port: &str) -> String {
+    manifest(PLAIN, "", 0).replace(
+        "[run.restart]",
+        &format!("[[run.sockets]]\nname = \"http\"\nlisten = \"127.0.0.1:${{{port}}}\"\n\n[run.restart]"),
+    )
+}
+
+/// The socket units in one of systemd's directories.
+fn socket_units(board: &Board, directory: &str) -> Vec<String> {
+    let said = board.machine.said(&["sh", "-c", "cd $1 && ls -d orangery-*.socket 2>/dev/null", "sh", directory]);
+    said.lines().map(str::to_owned).collect()
+}
+
+const ETC: &str = "/etc/systemd/system";
+const RUN: &str = "/run/systemd/system";
+
+#[test]
+#[ignore = "needs root, systemd-nspawn and a Debian root file system; run by `just test-nspawn`"]
+fn systemd_holds_a_socket_across_twenty_switches_and_nobody_is_refused() {
+    let mut board = Board::with_greeter(&held("PORT"));
+    board.publish("1.1.0", 200, &held("PORT"));
+    let load = Load::on(board.port);
+    for n in 1..=20 {
+        let version = ["1.0.0", "1.1.0"][n % 2];
+        board.deploy(version);
+        board.fleet.settled_on(NAME, version);
+    }
+    // Nor is anybody when the app dies.
+    board.succeed(&["systemctl", "kill", "--signal=KILL", APP]);
+    board.serves("1.0.0");
+    let seen = load.end();
+    println!("20 switches under systemd: {seen}");
+    assert!(seen.answered > 1_000 && seen.versions.len() == 2, "{seen}");
+    // A request that the killed app had accepted died with it: at most one for each of the four clients.
+    assert!(seen.refused == 0 && seen.broken <= 4, "{seen}");
+    // Without the agent the socket and the proven release are there after a power cut.
+    cut(&mut board, "1.0.0", "1.0.0");
+    assert_eq!(socket_units(&board, ETC), [format!("orangery-greeter:http:127.0.0.1:{}.socket", board.port)]);
+    assert!(socket_units(&board, RUN).is_empty());
+}
+
+#[test]
+#[ignore = "needs root, systemd-nspawn and a Debian root file system; run by `just test-nspawn`"]
+fn a_trial_has_its_own_sockets_which_leave_no_trace_and_become_the_proven_ones_with_it() {
+    let other = free_port();
+    let mut board = Board::new(&format!("OTHER = \"{other}\"\n"));
+    board.publish("1.0.0", 200, &held("PORT"));
+    board.settle("1.0.0");
+    let unit = |port: u16| vec![format!("orangery-greeter:http:127.0.0.1:{port}.socket")];
+    let there = |board: &Board| (socket_units(board, ETC), socket_units(board, RUN));
+    // Its probe asks at the old port, where nobody listens any more.
+    board.publish("1.1.0", 200, &held("OTHER").replace("failures = 3", "failures = 600"));
+    board.deploy("1.1.0");
+    board.record_says("\"probing\"");
+    eventually("the trial answers at its own port", || orangery_tests::fleet::get(other, "/"));
+    assert_eq!(there(&board), (unit(board.port), unit(other)));
+    board.reboot_without_agent();
+    board.serves("1.0.0");
+    assert_eq!(there(&board), (unit(board.port), vec![]));
+    assert!(orangery_tests::fleet::get(other, "/").is_none());
+    board.bring_agent_back();
+    // One that is well takes the new socket with it, and drops the old one.
+    board.publish("1.2.0", 200, &held("OTHER").replace("port = \"${PORT}\"", "port = \"${OTHER}\""));
+    board.deploy("1.2.0");
+    board.fleet.settled_on(NAME, "1.2.0");
+    assert_eq!(there(&board), (unit(other), vec![]));
+    assert!(orangery_tests::fleet::get(other, "/").is_some() && orangery_tests::fleet::get(board.port, "/").is_none());
+    // One that listens by itself, and back.
+    board.publish("1.3.0", 200, &manifest(PLAIN, "", 0));
+    board.settle("1.3.0");
+    assert_eq!(there(&board), (vec![], vec![]));
+    board.settle("1.0.0");
+    assert_eq!(there(&board), (unit(board.port), vec![]));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Check, Entry, InvalidManifest, Probe, Run, Tree, default_failures, default_interval, default_successes,
-    default_timeout, is_variable,
+    default_timeout, is_variable, socket,
 };
 use crate::limits;
 
@@ -32,6 +32,7 @@ impl Run {
             ensure(is_variable(name), "run.env", || format!("{name:?} is not a variable name (A-Z, 0-9 and _)"))?;
             check_text("run.env", value)?;
         }
+        socket::validate(&self.sockets)?;
         ensure(self.stop_grace_secs <= 3_600, "run.stop_grace_secs", || "is longer than an hour".into())?;
         ensure(self.restart.restarts_max <= 1_000, "run.restart.restarts_max", || "is more than 1000".into())?;
         let longest = self.restart.backoff_ms.max(self.restart.backoff_max_ms) / 1_000;
@@ -78,7 +79,7 @@ fn check_words(field: &str, words: &[String]) -> Result<(), InvalidManifest> {
     words.iter().try_for_each(|word| check_text(field, word))
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), InvalidManifest> {
+pub(super) fn check_text(field: &str, text: &str) -> Result<(), InvalidManifest> {
     ensure(text.len() <= limits::TEXT_BYTES_MAX, field, too_long)?;
     ensure(!text.contains(['\0', '\n', '\r']), field, || "has a line break or NUL in it".into())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use orangery_wire::AppName;
 
+use super::sockets::SocketFiles;
 use super::unit::MARK;
 use crate::disk::{self, Disk, RealDisk};
 
@@ -25,10 +26,12 @@ pub struct Files {
     /// The unit of a trial without a proven release below it.
     pub trial: PathBuf,
     drop_in: PathBuf,
+    /// Those of its sockets.
+    pub sockets: SocketFiles,
 }
 
 /// A file that could not be changed.
-type Failure = String;
+pub type Failure = String;
 
 impl Files {
     /// The files of `app` in systemd's two directories.
@@ -39,13 +42,14 @@ impl Files {
             enabled: unit_dir.join("multi-user.target.wants").join(&unit),
             trial: runtime_unit_dir.join(&unit),
             drop_in: runtime_unit_dir.join(format!("{unit}.d")).join("trial.conf"),
+            sockets: SocketFiles::new(app, unit_dir, runtime_unit_dir),
             unit,
         }
     }
 
     /// Whether there is any.
     pub fn any(&self) -> bool {
-        [&self.proven, &self.enabled, &self.trial, &self.drop_in].iter().any(|path| exists(path))
+        [&self.proven, &self.enabled, &self.trial, &self.drop_in].iter().any(|path| exists(path)) || self.sockets.any()
     }
 
     /// Whether there is a unit of a proven release.
@@ -111,7 +115,7 @@ impl Files {
 
     /// Removes everything; what starts at boot goes first.
     pub fn remove_all(&self) -> Result<bool, Failure> {
-        Ok(remove(&self.enabled)? | remove(&self.proven)? | self.remove_trial()?)
+        Ok(remove(&self.enabled)? | remove(&self.proven)? | self.remove_trial()? | self.sockets.tidy(&[])?)
     }
 }
 
@@ -120,25 +124,25 @@ fn grace_in(text: &str) -> Option<u64> {
     value.strip_suffix('s')?.parse().ok()
 }
 
-fn exists(path: &Path) -> bool {
+pub fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
 
-fn read(path: &Path) -> Option<String> {
+pub fn read(path: &Path) -> Option<String> {
     String::from_utf8(RealDisk.read(path, UNIT_BYTES_MAX).ok()?).ok()
 }
 
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let written = make_parent(path).and_then(|()| disk::replace(&RealDisk, path, text.as_bytes(), FILE_MODE));
     written.map_err(|error| failed("write the unit", path, &error))
 }
 
-fn make_parent(path: &Path) -> io::Result<()> {
+pub fn make_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| disk::make_dir(&RealDisk, parent, DIR_MODE))
 }
 
 /// Removes a file durably; says whether it was there.
-fn remove(path: &Path) -> Result<bool, Failure> {
+pub fn remove(path: &Path) -> Result<bool, Failure> {
     if !exists(path) {
         return Ok(false);
     }
@@ -146,7 +150,7 @@ fn remove(path: &Path) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn failed(deed: &str, path: &Path, error: &io::Error) -> Failure {
+pub fn failed(deed: &str, path: &Path, error: &io::Error) -> Failure {
     format!("cannot {deed} {}: {error}", path.display())
 }
 

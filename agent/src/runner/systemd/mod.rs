@@ -9,6 +9,7 @@
 
 mod files;
 mod ground;
+mod sockets;
 pub(super) mod systemctl;
 mod unit;
 mod watch;
@@ -16,6 +17,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ use self::systemctl::Shown;
 use self::unit::Place;
 use self::watch::{Since, Watch};
 use super::{Exit, RunnerSettings, procfs};
-use crate::launch::{Launch, Life};
+use crate::launch::{Launch, Life, Listen};
 use crate::layout::Layout;
 
 /// In the environment of each app: which launch it is, so that a change of the node's settings is seen.
@@ -84,12 +86,15 @@ impl SystemdRunner {
             ensure_free(&files, &systemctl::show(&files.unit).await?)?;
         }
         let grace = longest_grace(&files, &launch);
-        if self.write(&files, &launch).await? {
+        let sockets = launch.sockets()?;
+        if self.write(&files, &launch, &sockets).await? {
             systemctl::daemon_reload().await?;
         }
         let shown = systemctl::show(&files.unit).await?;
+        let open = open_sockets(&files).await?;
+        let as_wanted = open == files.sockets.units(&sockets);
         let mut since = Since { secs: now_secs(), exits: 0 };
-        if runs(&shown, &launch) {
+        if as_wanted && runs(&shown, &launch) {
             let same = |hosted: &&mut Hosted| hosted.launch.digest() == launch.digest();
             if let Some(hosted) = here.as_mut().filter(same) {
                 hosted.trial.send_replace(launch.trial);
@@ -103,9 +108,18 @@ impl SystemdRunner {
             life.send_replace(Life::default());
             // Also sets its count of restarts back.
             systemctl::reset_failed(&files.unit).await;
+            if !as_wanted {
+                // systemd gives a service no socket while it runs. Those that stay are not touched.
+                systemctl::stop(&[&files.unit], grace).await?;
+                exchange(&files, &open, &sockets).await?;
+            }
             if let Err(reason) = systemctl::restart(&files.unit, grace).await {
                 return Err(not_started(&files.unit, &launch, reason, since.secs).await);
             }
+        }
+        let tidied = if launch.trial { files.sockets.tidy_trial(&sockets)? } else { files.sockets.tidy(&sockets)? };
+        if tidied {
+            systemctl::daemon_reload().await?;
         }
         *here = Some(self.host(files.unit, launch, life, since));
         Ok(())
@@ -115,7 +129,9 @@ impl SystemdRunner {
     pub async fn commit(&self, hosted: &mut Hosted) -> Result<(), String> {
         hosted.launch.trial = false;
         hosted.trial.send_replace(false);
-        if self.write(&self.files(&hosted.launch.app), &hosted.launch).await? {
+        let (files, sockets) = (self.files(&hosted.launch.app), hosted.launch.sockets()?);
+        let written = self.write(&files, &hosted.launch, &sockets).await?;
+        if files.sockets.tidy(&sockets)? || written {
             systemctl::daemon_reload().await?;
         }
         Ok(())
@@ -129,8 +145,8 @@ impl SystemdRunner {
             return Ok(());
         }
         files.ensure_ours()?;
-        systemctl::stop(&files.unit, Duration::from_secs(files.grace_secs())).await?;
-        if files.remove_trial()? {
+        stop_all(&files).await?;
+        if files.remove_trial()? | files.sockets.tidy_trial(&[])? {
             systemctl::daemon_reload().await?;
         }
         Ok(())
@@ -145,7 +161,7 @@ impl SystemdRunner {
             return Ok(());
         }
         files.ensure_ours()?;
-        systemctl::stop(&files.unit, Duration::from_secs(files.grace_secs())).await?;
+        stop_all(&files).await?;
         files.remove_all()?;
         systemctl::daemon_reload().await?;
         systemctl::reset_failed(&files.unit).await;
@@ -153,7 +169,7 @@ impl SystemdRunner {
     }
 
     /// Writes the files for `launch`; says whether systemd must read its units anew.
-    async fn write(&self, files: &Files, launch: &Launch) -> Result<bool, String> {
+    async fn write(&self, files: &Files, launch: &Launch, sockets: &[Listen]) -> Result<bool, String> {
         let version = *self.version.get_or_init(systemctl::version).await;
         let own_users = ground::can_be_given_away(self.layout.root());
         if !own_users {
@@ -164,10 +180,16 @@ impl SystemdRunner {
         let place = Place { layout: &self.layout, version, own_users };
         let text = |text: Result<String, unit::Unwritable>| text.map_err(|unwritable| unwritable.to_string());
         if launch.trial {
-            return files.try_out(&text(unit::drop_in(launch, place))?, &text(unit::unit(launch, place))?);
+            let changed = files.sockets.try_out(sockets)?;
+            return Ok(
+                files.try_out(&text(unit::drop_in(launch, place))?, &text(unit::unit(launch, place))?)? || changed
+            );
         }
         let tree = self.layout.current(&launch.app).join("tree");
-        files.prove(&text(unit::unit(&Launch { tree, ..launch.clone() }, place))?)
+        let unit = text(unit::unit(&Launch { tree, ..launch.clone() }, place))?;
+        // First: a power cut may leave it with more sockets than it wants, never with fewer.
+        let changed = files.sockets.prove(sockets)?;
+        Ok(files.prove(&unit)? || changed)
     }
 
     fn files(&self, app: &AppName) -> Files {
@@ -180,6 +202,32 @@ impl SystemdRunner {
         let watch = Watch::new(unit, &launch, life.clone(), self.exits.clone(), on_trial, since);
         Hosted { launch, trial, watch: tokio::spawn(watch.go_on()) }
     }
+}
+
+/// The units of the app's sockets that are open. Without a file there is none.
+async fn open_sockets(files: &Files) -> Result<BTreeSet<String>, String> {
+    if files.sockets.any() { systemctl::active(&files.sockets.pattern()).await } else { Ok(BTreeSet::new()) }
+}
+
+/// Closes the sockets that are not wanted and opens those that are missing. The service must not run.
+async fn exchange(files: &Files, open: &BTreeSet<String>, wanted: &[Listen]) -> Result<(), String> {
+    let wanted = files.sockets.units(wanted);
+    let unwanted: Vec<&str> = open.difference(&wanted).map(String::as_str).collect();
+    systemctl::stop(&unwanted, Duration::ZERO).await?;
+    for unit in wanted.difference(open) {
+        // One that failed is refused without it.
+        systemctl::reset_failed(unit).await;
+        systemctl::start(unit).await.map_err(|reason| format!("systemd cannot hold the socket {unit}: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// Stops the app and its sockets: the next connection would start it again.
+async fn stop_all(files: &Files) -> Result<(), String> {
+    let open = open_sockets(files).await?;
+    let mut units: Vec<&str> = open.iter().map(String::as_str).collect();
+    units.push(&files.unit);
+    systemctl::stop(&units, Duration::from_secs(files.grace_secs())).await
 }
 
 /// How long a restart may take to stop what runs: that may have a longer grace than what comes.
@@ -207,7 +255,7 @@ async fn not_started(unit: &str, launch: &Launch, reason: String, since_secs: u6
     if launch.trial {
         // It would be started again and again until the driver puts something in its place. A proven one may be.
         let grace = Duration::from_secs(launch.manifest.run.stop_grace_secs);
-        let _ = systemctl::stop(unit, grace).await;
+        let _ = systemctl::stop(&[unit], grace).await;
     }
     let exit = systemctl::last_exit(unit, since_secs).await.unwrap_or(reason);
     match systemctl::journal(unit, since_secs).await {

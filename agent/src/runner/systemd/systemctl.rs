@@ -1,6 +1,6 @@
 //! systemctl as a child, with a limit on its time: a service manager that hangs must not hang the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -94,9 +94,24 @@ pub async fn restart(unit: &str, grace: Duration) -> Result<(), String> {
     call(&["restart", "--", unit], limit(grace)).await.map(drop)
 }
 
-/// Stops `unit` and returns when no process of it is left.
-pub async fn stop(unit: &str, grace: Duration) -> Result<(), String> {
-    call(&["stop", "--", unit], limit(grace)).await.map(drop)
+/// Stops `units` and returns when no process of them is left.
+pub async fn stop(units: &[&str], grace: Duration) -> Result<(), String> {
+    if units.is_empty() {
+        return Ok(());
+    }
+    call(&[&["stop", "--"], units].concat(), limit(grace)).await.map(drop)
+}
+
+/// Starts `unit`, which takes no time, and returns the start job's result.
+pub async fn start(unit: &str) -> Result<(), String> {
+    call(&["start", "--", unit], QUICK).await.map(drop)
+}
+
+/// The units whose name matches `pattern` (glob(7)) and that are active.
+pub async fn active(pattern: &str) -> Result<BTreeSet<String>, String> {
+    let options = ["list-units", "--plain", "--no-legend", "--full", "--state=active", "--", pattern];
+    let text = call(&options, QUICK).await?;
+    Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
 /// Makes systemd forget that `unit` failed. One that it does not know is as good.

@@ -127,7 +127,7 @@ impl Watch {
     async fn fail(&self, how: &str, verdict: Verdict) -> String {
         // Told only then: what the driver does next must not meet this stop.
         let grace = Duration::from_secs(self.launch.manifest.run.stop_grace_secs);
-        if let Err(reason) = systemctl::stop(&self.unit, grace).await {
+        if let Err(reason) = systemctl::stop(&[&self.unit], grace).await {
             tracing::warn!(app = %self.launch.app, reason, "cannot stop a release that failed");
         }
         let output = match systemctl::journal(&self.unit, self.since.secs).await {
