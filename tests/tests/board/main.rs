@@ -227,7 +227,7 @@ fn a_trial_has_its_own_sockets_which_leave_no_trace_and_become_the_proven_ones_w
     let unit = |port: u16| vec![format!("orangery-greeter:http:127.0.0.1:{port}.socket")];
     let there = |board: &Board| (socket_units(board, ETC), socket_units(board, RUN));
     // Its probe asks at the old port, where nobody listens any more.
-    board.publish("1.1.0", 200, &held("OTHER").replace("failures = 3", "failures = 600"));
+    board.publish("1.1.0", 200, &held("OTHER").replace("failures = 3", "failures = 100"));
     board.deploy("1.1.0");
     board.record_says("\"probing\"");
     eventually("the trial answers at its own port", || orangery_tests::fleet::get(other, "/"));
