@@ -8,6 +8,10 @@
 //! exec = ["greeter"]
 //! env = { PORT = "8080" }
 //!
+//! [[run.sockets]]
+//! name = "http"
+//! listen = "127.0.0.1:${PORT}"
+//!
 //! [[probes]]
 //! http = { port = "${PORT}", path = "/health" }
 //!
