@@ -4,6 +4,8 @@
 //! saved before the last power cut. The latest of them, plus the time that this process has counted since, is the *floor*;
 //! the node's clock is used only above it. Durations never come from here: those are monotonic ([`std::time::Instant`]).
 
+mod utc;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use orangery_wire::UnixTime;
 use orangery_wire::messages::ClockState;
+
+pub use utc::utc;
 
 /// systemd-timesyncd and systemd-time-wait-sync make this file once the clock is right.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";

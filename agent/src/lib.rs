@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod deployment;
 pub mod disk;
+pub mod doctor;
 pub mod driver;
 pub mod errors;
 pub mod evidence;

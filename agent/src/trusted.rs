@@ -295,6 +295,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// When the first of it expires.
+    pub fn expires(&self) -> Option<UnixTime> {
+        self.expires
+    }
+
     /// The report at the time `now`.
     pub fn report(&self, now: UnixTime) -> TrustReport {
         let stale = self.expires.is_some_and(|expires| expires <= now);

@@ -1,6 +1,7 @@
 //! The agent's command line. Exit codes: 0 done, 1 error, 2 the command line is not understood; `install` has more.
 
 mod complete;
+mod doctor;
 mod install;
 mod parse;
 mod show;
@@ -67,6 +68,7 @@ fn perform(invocation: Invocation) -> Result<ExitCode, Failure> {
         Command::Status => status(config, json),
         Command::Why { app } => why::why(config, app.as_ref(), json),
         Command::History { count } => history(config, count, json),
+        Command::Doctor(wanted) => doctor::doctor(config, &wanted, json),
         Command::Check { state } => check_state(config, state.as_deref(), json),
         Command::Rollback { app } => rollback(config, app),
         Command::Install { release, place } => install::install(&layout(config)?, release, place, json),

@@ -42,6 +42,8 @@ pub enum Command {
         /// At most so many events.
         count: u32,
     },
+    /// What is wrong with this node?
+    Doctor(super::doctor::Wanted),
     /// Are the invariants kept?
     Check {
         /// The state directory, unless the settings' own.
@@ -81,6 +83,7 @@ Commands:
   status           What runs here, and whether the coordinator is reached
   why [APP]        Why each app is where it is, and what was seen of one that was refused
   history          What happened here last
+  doctor           What is wrong with this node, and what to do about it
   check            Are the invariants of the state directory kept?
   rollback APP     Go back to the release that ran before the current one
   install SOURCE   Install a release from a file, a USB stick or a web server
@@ -88,7 +91,7 @@ Commands:
 
 Options:
   --config FILE    Settings (default: /etc/orangery/agent.toml)
-  --json           Answer in JSON (status, why, history, check, install)
+  --json           Answer in JSON (status, why, history, doctor, check, install)
   -h, --help       This, or help on a command
   -V, --version    The version
 
@@ -146,6 +149,25 @@ Options:
   --json           One JSON object a line
 ";
 
+const DOCTOR_HELP: &str = "\
+What is wrong with this node, and what to do about it. Changes nothing, and takes a quarter of a minute at most.
+
+Usage: orangery-agent doctor [--bundle FILE [--with-app-logs]] [--json] [--config FILE]
+
+Looks at the settings, the agent that runs and its apps, certificate and trust, store and state directory, disk, flash,
+clock, memory, heat, the way to the coordinator, and systemd. Each finding has a stable code, says why it matters and
+what to do; docs/operating/doctor.md lists all. Run it as root: else it says what it could not look at.
+
+Options:
+  --bundle FILE    Also write a support bundle: one text file with all of this, status, history, records and the agent's
+                   log. Keys, tokens and values of apps' variables are not in it. FILE must not be there yet
+  --with-app-logs  Have the apps' last output in it, too
+  --json           Findings as JSON
+  --config FILE    Settings (default: /etc/orangery/agent.toml)
+
+Exit codes: 0 nothing needs a person, 1 something does (a warning or worse) or the bundle cannot be written.
+";
+
 const CHECK_HELP: &str = "\
 Are the invariants of the state directory kept? Reads only; works beside a running agent.
 
@@ -197,6 +219,8 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Invocation, l
             Long("name") => given.name = Some(parser.value()?.parse()?),
             Long("count") => given.count = Some(parser.value()?.parse()?),
             Long("state") => given.state = Some(parser.value()?.into()),
+            Long("bundle") => given.doctor.bundle = Some(parser.value()?.into()),
+            Long("with-app-logs") => given.doctor.with_app_logs = true,
             Long("from") => given.from = Some(parser.value()?.string()?),
             Long("ca-file") => given.ca_file = Some(parser.value()?.into()),
             Short('h') | Long("help") => given.help = true,
@@ -217,6 +241,7 @@ struct Given {
     state: Option<PathBuf>,
     from: Option<String>,
     ca_file: Option<PathBuf>,
+    doctor: super::doctor::Wanted,
     help: bool,
     version: bool,
     words: Vec<String>,
@@ -239,6 +264,7 @@ impl Given {
             ["why"] => Command::Why { app: None },
             ["why", app] => Command::Why { app: Some(app.parse().map_err(|e| lexopt::Error::Custom(Box::new(e)))?) },
             ["history"] => Command::History { count: self.count.unwrap_or(50) },
+            ["doctor"] => Command::Doctor(self.doctor),
             ["check"] => Command::Check { state: self.state },
             ["rollback", app] => {
                 Command::Rollback { app: app.parse().map_err(|e| lexopt::Error::Custom(Box::new(e)))? }
@@ -286,6 +312,7 @@ fn help_on(command: &str) -> Result<&'static str, lexopt::Error> {
         "status" => Ok(STATUS_HELP),
         "why" => Ok(WHY_HELP),
         "history" => Ok(HISTORY_HELP),
+        "doctor" => Ok(DOCTOR_HELP),
         "check" => Ok(CHECK_HELP),
         "rollback" => Ok(ROLLBACK_HELP),
         "install" => Ok(INSTALL_HELP),
@@ -305,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_and_options_stand_anywhere() {
-        for command in ["join", "run", "status", "why", "history", "check", "rollback", "install"] {
+        for command in ["join", "run", "status", "why", "history", "doctor", "check", "rollback", "install"] {
             let asked = parsed(&format!("{command} --help")).unwrap();
             assert!(
                 matches!(asked.command, Command::Help(text) if text.contains(&format!("orangery-agent {command}")))

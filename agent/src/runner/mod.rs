@@ -26,6 +26,7 @@ use orangery_wire::{AppName, ReleaseId};
 use tokio::sync::{mpsc, watch};
 
 use self::process::{ProcessRunner, Supervised};
+pub use self::systemd::UNIT_MARK;
 use self::systemd::{Hosted, SystemdRunner};
 use crate::config;
 pub use crate::launch::Launch;

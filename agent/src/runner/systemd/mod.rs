@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use self::files::Files;
 use self::systemctl::Shown;
+pub use self::unit::MARK as UNIT_MARK;
 use self::unit::Place;
 use self::watch::{Since, Watch};
 use super::{Exit, RunnerSettings, procfs};
