@@ -104,7 +104,7 @@ fn each_trouble_of_a_node_is_found_by_its_code_and_nothing_is_changed() {
     });
     fleet.serve();
     eventually("the node is back", || (needs(&node) == ["app_refused"]).then_some(()));
-    succeed(&mut fleet.orangery(&["node", "revoke", "attic", "--yes"]));
+    succeed(&mut fleet.orangery(&["node", "revoke", "attic"]));
     eventually("the node is not let in any more", || {
         (needs(&node) == ["app_refused", "certificate_refused", "not_connected"]).then_some(())
     });

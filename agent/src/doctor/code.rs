@@ -76,13 +76,13 @@ codes! {
         "`orangery node invite` on the coordinator prints a token; `orangery-agent join TOKEN` here uses it."
     IdentityDamaged "identity_damaged" Bad
         "Without its key and certificate the agent does not start, and the coordinator knows nobody else as this node."
-        "Restore `identity/` from a copy; or remove that directory and join again with a new token (damaged-state.md)."
+        "Restore `identity/` from a copy of this node; without one, remove it and join by another name (damaged-state.md)."
     CertificateExpires "certificate_expires" Warning
         "The certificate should have renewed itself long before; soon the broker refuses it."
         "See that the agent runs and reaches the coordinator's HTTPS port; the renewal is then made by itself."
     CertificateExpired "certificate_expired" Warning
         "The broker refuses an expired certificate. What runs goes on, and the renewal is still possible."
-        "Let the node reach the coordinator's HTTPS port; if that does not help, join again with a new token."
+        "Let the node reach the coordinator's HTTPS port: it renews the certificate there by itself."
     AgentStopped "agent_stopped" Bad
         "While the agent does not run nothing new comes here, and apps that are its children are not watched."
         "`systemctl start orangery-agent`; `journalctl -u orangery-agent -n 50` says why it ended."
@@ -118,7 +118,7 @@ codes! {
         "`orangery-agent check` lists all; damaged-state.md says for each what mends itself and what does not."
     NoTrustRoot "no_trust_root" Bad
         "Without a trust root no release can be verified, so nothing installs."
-        "Join again: remove `identity/` and use a new token."
+        "Restore `trust/` from a copy of this node, or join again with the key that is there (damaged-state.md)."
     TrustDamaged "trust_damaged" Bad
         "The trusted metadata cannot be read, so nothing new installs. What runs goes on."
         "Restore `trust/` from a copy of this node; see damaged-state.md. Never take it from another node."
@@ -184,10 +184,10 @@ codes! {
         "See that `orangery serve` runs there, and that no firewall closes the port (network.md)."
     TlsFailed "tls_failed" Warning
         "Something answers that is not this node's coordinator, or not with a certificate that its CA has signed."
-        "If the coordinator was made anew, restore its CA, or join again; else somebody is in between (network.md)."
+        "If the coordinator was made anew, restore its CA; else somebody is in between (network.md)."
     CertificateRefused "certificate_refused" Warning
         "The coordinator does not accept this node's certificate: the node was revoked, or the certificate expired."
-        "`orangery node list` on the coordinator; if it was revoked by mistake, invite and join it again."
+        "`orangery node list` on the coordinator; a node that was revoked joins again by another name (lost-or-stolen-node.md)."
     NoSystemd "no_systemd" Note
         "There is no systemd here, so nothing of ours starts the agent at boot, or watches over it."
         "See that something else starts `orangery-agent run` at boot and whenever it ends."

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{Code, Findings, Node, read, size};
+use crate::reserve::Reserve;
 
 /// Less than this part of the disk is little, unless it is a lot.
 const LOW_PART: u64 = 10;
@@ -29,6 +30,12 @@ pub(super) fn disk(node: &Node, found: &mut Findings) {
         found.add(Code::DiskLow, what);
     } else {
         found.ok(what);
+    }
+    let reserve = Reserve::new(&node.layout, node.settings.fetch.reserve_bytes);
+    // It is made by the first agent that runs here.
+    if reserve.missing_bytes() > 0 && (node.view().is_some() || node.layout.reserve().exists()) {
+        let (missing, whole) = (size(reserve.missing_bytes()), size(reserve.size_bytes()));
+        found.add(Code::ReserveMissing, format!("{missing} of {whole} are missing"));
     }
     if fs.f_files > 0 && fs.f_favail < INODES_LOW {
         found.add(Code::InodesLow, format!("{} more files", fs.f_favail));

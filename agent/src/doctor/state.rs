@@ -12,8 +12,8 @@ use crate::trusted::Trusted;
 const DAY: u64 = 86_400;
 /// Metadata is signed anew each day, so a week is late.
 const TRUST_DAYS: u64 = 7;
-/// Renewed at two thirds of its life; past nine tenths something is wrong.
-const LIFE_TENTHS: u64 = 9;
+/// Renewed a month before its end; half a month before it something is wrong.
+const CERTIFICATE_DAYS: u64 = 15;
 /// A directory that is wrong in more ways than this needs another kind of help.
 const VIOLATIONS_SHOWN: usize = 10;
 
@@ -27,11 +27,10 @@ pub(super) fn identity(node: &Node, found: &mut Findings) {
     };
     let Some(validity) = identity.certificate().validity() else { return };
     let (now, end) = (node.clock.now(), validity.not_after);
-    let life = end.saturating_sub(validity.not_before);
     let what = format!("the certificate of {} is good until {}", identity.node, utc(end));
     if now > end {
         found.add(Code::CertificateExpired, what.replace(" is good ", " was good "));
-    } else if now.saturating_sub(validity.not_before) > life / 10 * LIFE_TENTHS {
+    } else if now.saturating_add(CERTIFICATE_DAYS * DAY) > end {
         found.add(Code::CertificateExpires, what);
     } else {
         found.ok(what);

@@ -1,0 +1,84 @@
+//! The pages for operators: complete, and leading to one another.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use orangery_agent::doctor::Code;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every page of docs/operating by its name.
+fn pages() -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(root().join("docs/operating")).unwrap().map(|entry| entry.unwrap());
+    let name = |entry: &std::fs::DirEntry| entry.file_name().into_string().unwrap();
+    entries.map(|entry| (name(&entry), std::fs::read_to_string(entry.path()).unwrap())).collect()
+}
+
+/// The words of codes, from the API's description, which a test keeps equal to the code.
+fn words(schema: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("docs/openapi.json")).unwrap();
+    let api: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let schema = &api["components"]["schemas"][schema];
+    let mut found = BTreeSet::new();
+    let alternatives = schema["oneOf"].as_array().into_iter().flatten();
+    for place in alternatives.chain([schema]).flat_map(|one| [one, &one["properties"]["code"]]) {
+        let texts = place["enum"].as_array().into_iter().flatten().chain([&place["const"]]);
+        found.extend(texts.filter_map(|word| word.as_str()).map(str::to_owned));
+    }
+    found
+}
+
+fn missing<'a>(words: impl IntoIterator<Item = &'a str>, pages: &BTreeMap<String, String>) -> Vec<&'a str> {
+    let told = |word: &str| pages.values().any(|page| page.contains(&format!("`{word}`")));
+    words.into_iter().filter(|word| !told(word)).collect()
+}
+
+#[test]
+fn every_code_that_an_operator_may_meet_stands_on_a_page() {
+    let pages = pages();
+    let (refusals, events) = (words("RefusalCode"), words("What"));
+    assert!(refusals.len() > 15 && events.len() > 14, "{refusals:?} {events:?}");
+    let none: Vec<&str> = Vec::new();
+    assert_eq!(missing(refusals.iter().map(String::as_str), &pages), none, "codes of refusals");
+    assert_eq!(missing(events.iter().map(String::as_str), &pages), none, "codes of events");
+    assert_eq!(missing(Code::ALL.iter().map(|code| code.entry().word), &pages), none, "codes of doctor");
+}
+
+#[test]
+fn pages_lead_to_pages_that_are_there_and_the_index_to_all() {
+    let pages = pages();
+    for (name, text) in &pages {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            let there =
+                link.contains("://") || link.starts_with('#') || root().join("docs/operating").join(file).exists();
+            assert!(there, "{name} leads to {link}, which is not there");
+        }
+    }
+    let index = &pages["README.md"];
+    for name in pages.keys().filter(|name| *name != "README.md") {
+        assert!(index.contains(&format!("({name}")), "the index does not lead to {name}");
+    }
+    for code in Code::ALL {
+        for word in code.entry().fix.split(|c: char| !(c.is_ascii_alphanumeric() || "-.".contains(c))) {
+            let page = word.trim_end_matches('.');
+            let is_page = Path::new(page).extension().is_some_and(|end| end == "md");
+            assert!(!is_page || pages.contains_key(page), "{} sends people to {page}", code.entry().word);
+        }
+    }
+}
+
+#[test]
+fn each_page_on_a_failure_says_what_happens_what_is_seen_and_what_to_do() {
+    let others = ["README.md", "doctor.md", "keys.md"];
+    for (name, text) in pages().iter().filter(|(name, _)| !others.contains(&name.as_str())) {
+        let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        for part in ["by itself", "sees", "can do"] {
+            assert!(headings.iter().any(|heading| heading.contains(part)), "{name} has no section with {part:?}");
+        }
+    }
+}
