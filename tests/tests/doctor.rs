@@ -111,20 +111,24 @@ fn each_trouble_of_a_node_is_found_by_its_code_and_nothing_is_changed() {
     node.stop();
 
     let state = node.state();
-    let damages: [(&str, &[&str]); 4] = [
-        ("apps/greeter/state.json", &["agent_stopped", "certificate_refused"]),
-        ("identity/node.key", &["agent_stopped", "identity_damaged", "invariant"]),
-        ("identity/coordinator.json", &["agent_stopped", "identity_damaged", "invariant"]),
-        ("trust/1.root.json", &["agent_stopped", "certificate_refused", "invariant", "trust_damaged"]),
+    let damages: [(&[&str], &[&str]); 5] = [
+        // Its previous copy is used.
+        (&["apps/greeter/state.json"], &["agent_stopped", "certificate_refused"]),
+        (&["identity/node.key"], &["agent_stopped", "identity_damaged", "invariant"]),
+        (&["identity/coordinator.json"], &["agent_stopped", "identity_damaged", "invariant"]),
+        (&["trust/1.root.json"], &["agent_stopped", "certificate_refused", "invariant"]),
+        (
+            &["trust/1.root.json", "trust/root.json"],
+            &["agent_stopped", "certificate_refused", "invariant", "trust_damaged"],
+        ),
     ];
-    for (file, codes) in damages {
-        let file = state.join(file);
-        let whole = std::fs::read(&file).unwrap();
-        std::fs::write(&file, b"{").unwrap();
+    for (files, codes) in damages {
+        let whole: Vec<_> = files.iter().map(|file| std::fs::read(state.join(file)).unwrap()).collect();
+        files.iter().for_each(|file| std::fs::write(state.join(file), b"{").unwrap());
         let before = snapshot(&state);
-        assert_eq!(needs(&node), codes, "{}", file.display());
+        assert_eq!(needs(&node), codes, "{files:?}");
         assert_eq!(snapshot(&state), before, "it changes nothing");
-        std::fs::write(&file, whole).unwrap();
+        files.iter().zip(whole).for_each(|(file, whole)| std::fs::write(state.join(file), whole).unwrap());
     }
     std::fs::set_permissions(state.join("apps"), std::fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(needs(&node), ["agent_stopped", "certificate_refused", "state_open"]);

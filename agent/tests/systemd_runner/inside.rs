@@ -106,6 +106,12 @@ async fn alone(world: &mut World, deed: &str) -> String {
             let failed = tokio::time::timeout(PATIENCE, failed).await.expect("it does not fail").unwrap();
             failed.failed.clone().unwrap()
         }
+        // What the driver keeps of a refused release.
+        "evidence" => {
+            let exit = world.runners.life(&app()).borrow().exit.clone().unwrap_or_default();
+            let output = world.runners.last_output(&app()).await;
+            format!("{exit}; {}", String::from_utf8_lossy(&output))
+        }
         "hold" => std::future::pending().await,
         other => panic!("no such step: {other}"),
     }
