@@ -22,7 +22,7 @@ test-long:
 # the systemd runner, and whole boards, under a booted systemd; needs root, systemd-container and mmdebstrap
 test-nspawn:
     cargo test -p orangery-agent --test systemd_runner -- --ignored --nocapture --test-threads 2
-    cargo test -p orangery-tests --test board -- --ignored --nocapture --test-threads 2
+    cargo test -p orangery-tests --test board --test agent_update -- --ignored --nocapture --test-threads 2
 
 # networks that come, go and are taken away, in network namespaces; needs root, iproute2 and nftables
 test-netns:

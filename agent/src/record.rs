@@ -4,18 +4,20 @@
 //! changed is known for what it is and the previous copy is used. Whoever repairs one by hand removes that line. See
 //! `docs/disk.md`.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use orangery_wire::manifest::Manifest;
 use orangery_wire::{AppName, Digest, Generation, ReleaseId, UnixTime, Version, limits};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::{Phase, Record};
 use crate::disk::{self, Disk};
 use crate::layout::Layout;
+pub(crate) use kept::{Formatted, Reader, load_kept, previous, save_kept};
 
 /// The file format that this version reads and writes.
 pub const FORMAT: u32 = 1;
@@ -102,6 +104,14 @@ pub enum RecordError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Something that is remembered cannot be read as it was written last.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// The `current` link cannot be moved or removed.
     #[error("cannot move the link {link}")]
@@ -199,8 +209,10 @@ pub fn load_node(disk: &dyn Disk, layout: &Layout) -> NodeState {
     let mut state = found.unwrap_or_default();
     if let Some(reason) = trouble {
         tracing::error!(reason, ?source, "the node's state was unreadable; its previous copy or none is used");
-        // The copy may be from before the last start, whose reports must not look newer than those of the next.
-        state.starts = state.starts.saturating_add(1);
+        // The copy may be from before the last start, whose reports must not look newer than those of the next. A file of
+        // another version has at least that in it.
+        let counted = kept::member::<u64>(disk, &layout.node_state(), "starts").unwrap_or(0);
+        state.starts = state.starts.max(counted).saturating_add(1);
     }
     state
 }
@@ -209,6 +221,19 @@ pub fn load_node(disk: &dyn Disk, layout: &Layout) -> NodeState {
 pub fn save_node(disk: &dyn Disk, layout: &Layout, state: &NodeState) -> Result<(), RecordError> {
     let path = layout.node_state();
     save_kept::<NodeState>(disk, &path, state).map_err(|source| RecordError::Save { path, source })
+}
+
+/// Fails if anything of this is not as it was saved last. For an agent on trial, which must not go on from less: the agent
+/// before it can read it.
+pub fn ensure_readable(disk: &dyn Disk, layout: &Layout) -> Result<(), RecordError> {
+    let node = layout.node_state();
+    let of_node = (node.clone(), load_kept::<NodeState>(disk, &node).2);
+    let of_apps = apps(disk, layout).into_iter().map(|app| (layout.record(&app), load_app(disk, layout, &app).trouble));
+    let mut troubles = std::iter::once(of_node).chain(of_apps);
+    match troubles.find_map(|(path, trouble)| Some((path, trouble?))) {
+        Some((path, reason)) => Err(RecordError::Read { path, reason }),
+        None => Ok(()),
+    }
 }
 
 /// The apps that have a directory on this node, sorted.
@@ -268,96 +293,12 @@ fn digest(bytes: &[u8]) -> Digest {
     Digest(digest)
 }
 
-/// Where the copy of the state before the last save is: `NAME.previous`.
-pub(crate) fn previous(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".previous");
-    path.with_file_name(name)
-}
-
-/// A state that says which format it is in.
-pub(crate) trait Formatted: Serialize + DeserializeOwned {
-    fn format(&self) -> u32;
-}
-
 impl Formatted for AppState {
-    fn format(&self) -> u32 {
-        self.format
-    }
+    const READERS: &'static [Reader<Self>] = &[Reader::json(FORMAT)];
 }
 
 impl Formatted for NodeState {
-    fn format(&self) -> u32 {
-        self.format
-    }
-}
-
-/// Saves `state` and keeps what the file held as the previous copy.
-///
-/// The previous copy is a second name of the old file, so that nothing is written twice. A file that is damaged is not kept:
-/// it would push out the good copy that the state was loaded from.
-pub(crate) fn save_kept<T: Formatted>(disk: &dyn Disk, path: &Path, state: &T) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        disk::make_dir(disk, dir, DIR_MODE)?;
-    }
-    disk::prepare(disk, path, &encode(state)?, FILE_MODE)?;
-    if read_state::<T>(disk, path).is_ok() {
-        let kept = previous(path);
-        match disk.remove_file(&kept) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => disk.hard_link(path, &kept)?,
-        }
-    }
-    disk::put_in_place(disk, path)
-}
-
-/// Loads from the file, else from its previous copy; says what was wrong with the file.
-pub(crate) fn load_kept<T: Formatted>(disk: &dyn Disk, path: &Path) -> (Option<T>, Source, Option<String>) {
-    let trouble = match read_state(disk, path) {
-        Ok(state) => return (Some(state), Source::Primary, None),
-        Err(error) => error,
-    };
-    match read_state(disk, &previous(path)) {
-        Ok(state) => (Some(state), Source::Previous, Some(trouble.to_string())),
-        Err(kept) => {
-            let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-            let never = missing(&trouble) && missing(&kept);
-            (None, Source::Absent, (!never).then(|| trouble.to_string()))
-        }
-    }
-}
-
-/// Reads one copy; every way in which it can be wrong is an error.
-fn read_state<T: Formatted>(disk: &dyn Disk, path: &Path) -> io::Result<T> {
-    let bytes = disk.read(path, RECORD_BYTES_MAX)?;
-    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
-    if !is_whole(&bytes) {
-        return Err(invalid("its checksum is wrong".to_owned()));
-    }
-    let state: T = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-    match state.format() {
-        FORMAT => Ok(state),
-        other => Err(invalid(format!("its format is {other}, and this version knows {FORMAT}"))),
-    }
-}
-
-const SUM_BEGIN: &str = "{\n  \"sha256\": \"";
-const SUM_END: &str = "\",\n";
-
-/// Pretty JSON whose first member is the SHA-256 of everything after that member's line.
-fn encode<T: Serialize>(state: &T) -> io::Result<Vec<u8>> {
-    let text = serde_json::to_string_pretty(state)?;
-    let rest = text.strip_prefix("{\n").unwrap_or(&text);
-    let sum = digest(rest.as_bytes());
-    Ok(format!("{SUM_BEGIN}{sum}{SUM_END}{rest}").into_bytes())
-}
-
-/// Whether the content is what was saved; or was written by a person, who leaves the checksum out.
-fn is_whole(bytes: &[u8]) -> bool {
-    let Some(after) = bytes.strip_prefix(SUM_BEGIN.as_bytes()) else { return true };
-    let Some((sum, after)) = after.split_at_checked(64) else { return false };
-    let Some(rest) = after.strip_prefix(SUM_END.as_bytes()) else { return false };
-    digest(rest).to_string().as_bytes() == sum
+    const READERS: &'static [Reader<Self>] = &[Reader::json(FORMAT)];
 }
 
 #[cfg(test)]

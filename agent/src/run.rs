@@ -26,7 +26,7 @@ use crate::outbox::{Outbox, OutboxError};
 use crate::record::{self, NodeState};
 use crate::reserve::{Reserve, ReservedDisk, open_store};
 use crate::road::RoadError;
-use crate::runner::{RunnerSettings, Runners};
+use crate::runner::{self, RunnerSettings, Runners};
 use crate::tls;
 use crate::trusted::Trusted;
 
@@ -69,6 +69,9 @@ pub enum RunError {
     /// The web server with releases cannot be used.
     #[error("cannot use `[repository]` in the settings")]
     UseRepository(#[source] RoadError),
+    /// An agent on trial cannot read what the one before it wrote.
+    #[error("this agent is on trial and does not know what is on this disk")]
+    Records(#[source] record::RecordError),
     /// The outbox cannot be used.
     #[error("cannot use the outbox")]
     OpenOutbox(#[from] OutboxError),
@@ -88,6 +91,10 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let _lock = lock(&layout)?;
     let reserve = Arc::new(Reserve::new(&layout, settings.fetch.reserve_bytes));
     let disk: Arc<dyn Disk> = Arc::new(ReservedDisk::new(RealDisk, reserve.clone()));
+    if runner::own::on_trial() {
+        // Before anything is written.
+        record::ensure_readable(&*disk, &layout).map_err(RunError::Records)?;
+    }
     let runtime = runtime().map_err(RunError::Start)?;
     let clock = Clock::new(record::load_node(&*disk, &layout).time_floor);
     let identity = runtime.block_on(identity_of(&settings, &layout, &*disk, &clock))?;
@@ -191,7 +198,7 @@ async fn serve(
     notifier.stopping();
     let _ = events.send(Event::Stop);
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-    if world.settings.runner.on_stop == OnStop::Stop {
+    if world.settings.runner.on_stop == OnStop::Stop && !runners.own().is_leaving() {
         runners.stop_all().await;
     }
     link.stop().await;

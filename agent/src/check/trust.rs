@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Findings;
 use crate::disk::Disk;
-use crate::record::{self, Formatted};
+use crate::record::{self, Formatted, Reader};
 
 /// The highest versions ever trusted, as they lie beside the metadata.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,9 +19,7 @@ pub(super) struct Floor {
 }
 
 impl Formatted for Floor {
-    fn format(&self) -> u32 {
-        self.format
-    }
+    const READERS: &'static [Reader<Self>] = &[Reader::json(record::FORMAT)];
 }
 
 pub(super) fn check(found: &mut Findings<'_>) {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use orangery_wire::messages::RefusalCode;
 use orangery_wire::{AppName, Version};
 
-use super::{Failure, unexpected};
+use super::{Failure, follow, unexpected};
 use crate::clock::Clock;
 use crate::control::{self, ControlError, InstallView, Reply, Request};
 use crate::layout::Layout;
 use crate::road::{Place, Road};
+use crate::runner::own;
 
 /// Time between two looks at how it goes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -34,6 +35,7 @@ pub fn install(
     };
     let name = format!("{app} {version}");
     let socket = layout.socket();
+    let own = own::is_agent(&app).then(|| version.clone());
     let mut reply = match control::ask(&socket, &Request::Install { app, version, place }) {
         Err(ControlError::NotRunning { .. }) if !layout.trust().join("root.json").exists() => {
             return ended(&no_root(layout), &name, json);
@@ -55,7 +57,10 @@ pub fn install(
             }
         }
         std::thread::sleep(LOOK);
-        reply = control::ask(&socket, &Request::InstallState)?;
+        reply = match &own {
+            Some(version) => follow::ask(&socket, version)?,
+            None => control::ask(&socket, &Request::InstallState)?,
+        };
     }
 }
 

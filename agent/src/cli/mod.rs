@@ -2,6 +2,7 @@
 
 mod complete;
 mod doctor;
+mod follow;
 mod install;
 mod parse;
 mod show;

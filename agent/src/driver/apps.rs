@@ -9,7 +9,7 @@ use super::{CallOff, Driver, Event, Outcome, gate};
 use crate::deployment::{self, Effect, Phase, Reason, Record};
 use crate::evidence::Refused;
 use crate::record::{self, AppState, Source};
-use crate::runner::Exit;
+use crate::runner::{Exit, own};
 
 /// Pause before something that the disk did not take is tried again.
 const AGAIN_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -84,7 +84,17 @@ impl Driver {
             let file = format!("apps/{name}/state.json");
             self.tell(Some(name), &What::RecordRecovered { file, used: used.to_owned() });
         }
+        if self.is_the_start_itself(name) {
+            return self.act(name);
+        }
         self.step(name, deployment::Event::Started);
+    }
+
+    /// Whether this agent's own start is the one that the saved record pays for: it takes no other try.
+    fn is_the_start_itself(&self, name: &AppName) -> bool {
+        let phase = self.apps.get(name).map(|app| &app.state.record.phase);
+        let Some(Phase::Activating(trial)) = phase.filter(|_| own::is_agent(name)) else { return false };
+        self.outside.running(name) == Some(trial.release)
     }
 
     /// The outcome of an effect.

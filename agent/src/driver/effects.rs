@@ -9,11 +9,12 @@ use orangery_wire::{AppName, Manifest, ReleaseId, Version};
 
 use super::{Event, World, gate};
 use crate::backoff;
+use crate::control;
 use crate::deployment::{self, Effect, Reason};
 use crate::evidence::{self, Hidden};
 use crate::install::{self, InstallFailure};
 use crate::probe::{self, ProbeContext, Seen};
-use crate::runner::Launch;
+use crate::runner::{Launch, own};
 
 /// How an effect ended.
 pub struct Outcome {
@@ -70,6 +71,11 @@ async fn fetch(world: &World, app: &AppName, id: ReleaseId, attempt: u32, versio
         let text = "the node has forgotten the release's version; deploy it again".to_owned();
         return final_failure(Reason { code: RefusalCode::NotFound, text });
     };
+    if own::is_agent(app)
+        && let Some(text) = world.runners.own().unable().await
+    {
+        return final_failure(Reason { code: RefusalCode::Incompatible, text });
+    }
     let want = ReleaseRef { id, version: version.clone() };
     match world.installer.install(app, &want).await {
         Ok(_) => deployment::Event::Fetched.into(),
@@ -123,7 +129,10 @@ async fn prove(world: &World, app: &AppName, release: ReleaseId, gated: bool) ->
     };
     let mut seen = Seen::default();
     let gate = gate::pass(world, app, &launch.manifest.gate, gated);
-    match probe::prove_and(&launch.manifest, &world.probe_context(app, &launch), &mut seen, gate).await {
+    let context = world.probe_context(app, &launch);
+    let proof = probe::prove_and(&launch.manifest, &context, &mut seen, gate);
+    let proven = if own::is_agent(app) { of_itself(world, &launch, proof).await } else { proof.await };
+    match proven {
         Ok(Ok(unwitnessed)) => Outcome { unwitnessed, ..deployment::Event::Healthy.into() },
         Ok(Err(reason)) => {
             world.failed(app, Some(release), seen, reason, |reason| deployment::Event::Disconnected { reason }).await
@@ -132,6 +141,25 @@ async fn prove(world: &World, app: &AppName, release: ReleaseId, gated: bool) ->
             world.failed(app, Some(release), seen, reason, |reason| deployment::Event::Unhealthy { reason }).await
         }
     }
+}
+
+/// The agent's proof of itself: besides what its manifest asks for somebody on this node must get an answer, and all of it
+/// must be done before systemd takes it back.
+async fn of_itself<T>(
+    world: &World,
+    launch: &Launch,
+    proof: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let socket = world.layout.socket();
+    let asked = tokio::task::spawn_blocking(move || control::ask(&socket, &control::Request::Status));
+    match asked.await {
+        Ok(Ok(control::Reply::Status(_))) => {}
+        Ok(Err(error)) => return Err(format!("nobody can ask it anything: {}", crate::errors::chain(&error))),
+        Ok(Ok(_)) | Err(_) => return Err("it does not answer on its socket".to_owned()),
+    }
+    let limit = own::proof_time(launch);
+    let proven = tokio::time::timeout(limit, proof).await;
+    proven.unwrap_or_else(|_| Err(format!("it did not prove itself within {} s", limit.as_secs())))
 }
 
 /// Asks the probes of a committed release for as long as it is not called off.
@@ -180,8 +208,13 @@ impl World {
     }
 
     fn launch(&self, app: &AppName, release: ReleaseId, trial: bool) -> Result<Launch, String> {
-        let manifest = install::sealed(&*self.disk, &self.layout, app, &release)
+        let mut manifest = install::sealed(&*self.disk, &self.layout, app, &release)
             .ok_or_else(|| format!("release {} is not on this node's disk", release.short()))?;
+        if own::is_agent(app) {
+            // What takes an agent back must know how long it may take.
+            manifest.gate.connectivity_secs =
+                Some(gate::budget(&manifest.gate, self.link.slowest_reconnection()).as_secs());
+        }
         let data = self.layout.data(app);
         std::fs::create_dir_all(&data)
             .map_err(|e| format!("cannot make the app's directory {}: {e}", data.display()))?;

@@ -9,6 +9,7 @@ use orangery_wire::manifest::{Connectivity, Gate};
 use super::{Driver, World};
 use crate::deployment::{Phase, Record};
 use crate::record::AppState;
+use crate::runner::own;
 
 /// Shortest budget of a manifest that names none.
 const BUDGET_MIN: Duration = Duration::from_mins(1);
@@ -39,19 +40,22 @@ pub async fn pass(world: &World, app: &AppName, gate: &Gate, before: bool) -> Re
         return Ok(!seen);
     }
     let budget = budget(gate, world.link.slowest_reconnection());
+    // An agent that cannot talk to a coordinator that is there looks like one whose coordinator is being restarted.
+    let patience = if own::is_agent(app) { budget } else { budget * BUDGETS_FOR_A_RESTART };
     tracing::debug!(%app, budget_secs = budget.as_secs(), "the probes held; the coordinator must answer");
-    match world.link.reach_again(budget, budget * BUDGETS_FOR_A_RESTART).await {
+    match world.link.reach_again(budget, patience).await {
         Ok(()) => Ok(false),
         Err(trouble) => Err(format!(
             "the node had its coordinator before this release was started and has not reached it for {} s after: {}; \
              `[gate] connectivity` in its manifest sets how long that may take",
-            if trouble.answers { budget * BUDGETS_FOR_A_RESTART } else { budget }.as_secs(),
+            if trouble.answers { patience } else { budget }.as_secs(),
             trouble.reason
         )),
     }
 }
 
-fn budget(gate: &Gate, slowest: Duration) -> Duration {
+/// How long the coordinator may take to answer again.
+pub fn budget(gate: &Gate, slowest: Duration) -> Duration {
     gate.connectivity_secs.map_or_else(|| BUDGET_MIN.max(slowest * 3), Duration::from_secs)
 }
 

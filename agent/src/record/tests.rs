@@ -1,5 +1,6 @@
 use orangery_wire::messages::{Refusal, RefusalCode};
 
+use super::kept::{SUM_BEGIN, SUM_END, encode, foreign};
 use super::*;
 use crate::deployment::Trial;
 use crate::disk::RealDisk;
@@ -185,6 +186,87 @@ fn a_format_that_is_not_known_is_not_guessed_at() {
     let found = load(&disk);
     assert_eq!((found.state, found.source), (state(1), Source::Previous));
     assert_eq!(found.trouble.as_deref(), Some("its format is 2, and this version knows 1"));
+}
+
+#[test]
+fn what_a_newer_agent_wrote_is_not_replaced_without_a_copy_of_it() {
+    let (disk, path) = (with(1..=2), layout().record(&app()));
+    let future = encode(&AppState { format: FORMAT + 1, ..state(9) }).unwrap();
+    disk::replace(&disk, &path, &future, 0o644).unwrap();
+    let disk = disk.settled();
+    save(&disk, &state(3));
+    let kept = foreign(&path, FORMAT + 1);
+    for cut in disk.cuts() {
+        let both = [&path, &kept].map(|path| cut.read(path, RECORD_BYTES_MAX).ok());
+        assert!(both.contains(&Some(future.clone())), "it is still there, under one name or the other");
+        assert!([state(1), state(3)].contains(&load(&cut).state));
+    }
+    // The next save does not touch the copy.
+    save(&disk, &state(4));
+    assert_eq!(disk.read(&kept, RECORD_BYTES_MAX).unwrap(), future);
+    assert_eq!(load(&disk).state, state(4));
+}
+
+/// A file of two formats, as there will be one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Second {
+    format: u32,
+    name: String,
+}
+
+impl Formatted for Second {
+    const READERS: &'static [Reader<Self>] = &[Reader { format: 1, read: from_first }, Reader::json(2)];
+}
+
+/// Format 1 had a number instead of a name.
+fn from_first(bytes: &[u8]) -> serde_json::Result<Second> {
+    #[derive(Deserialize)]
+    struct First {
+        number: u32,
+    }
+    let First { number } = serde_json::from_slice(bytes)?;
+    Ok(Second { format: 2, name: format!("number {number}") })
+}
+
+#[test]
+fn a_file_is_read_in_the_format_before_and_saved_in_the_new_one_with_the_old_one_as_its_copy() {
+    let (disk, path) = (ModelDisk::default(), layout().root().join("file.json"));
+    disk::make_dir(&disk, layout().root(), 0o755).unwrap();
+    let first = serde_json::json!({ "format": 1, "number": 7 });
+    disk::replace(&disk, &path, &encode(&first).unwrap(), 0o644).unwrap();
+    let (read, source, trouble) = load_kept::<Second>(&disk, &path);
+    let read = read.unwrap();
+    assert_eq!((read.name.as_str(), source, trouble), ("number 7", Source::Primary, None));
+    save_kept(&disk, &path, &Second { name: "eight".into(), ..read }).unwrap();
+    disk::replace(&disk, &path, b"torn", 0o644).unwrap();
+    let (read, source, _) = load_kept::<Second>(&disk, &path);
+    assert_eq!((read.unwrap().name.as_str(), source), ("number 7", Source::Previous));
+}
+
+#[test]
+fn an_agent_on_trial_goes_on_only_from_what_was_saved_last() {
+    let disk = with(1..=2);
+    ensure_readable(&disk, &layout()).unwrap();
+    let path = layout().record(&app());
+    let future = AppState { format: FORMAT + 1, ..state(3) };
+    disk::replace(&disk, &path, &encode(&future).unwrap(), 0o644).unwrap();
+    let error = ensure_readable(&disk, &layout()).unwrap_err().to_string();
+    assert!(error.contains("apps/web/state.json: its format is 2"), "{error}");
+    save(&disk, &state(3));
+    disk::replace(&disk, &layout().node_state(), b"torn", 0o644).unwrap();
+    assert!(ensure_readable(&disk, &layout()).unwrap_err().to_string().contains("node.json"));
+}
+
+#[test]
+fn reports_go_on_being_newer_after_a_newer_agent_wrote_the_nodes_state() {
+    let disk = ModelDisk::default();
+    save_node(&disk, &layout(), &NodeState { starts: 41, ..NodeState::default() }).unwrap();
+    let future = NodeState { format: FORMAT + 1, starts: 44, ..NodeState::default() };
+    let path = layout().node_state();
+    for path in [previous(&path), path] {
+        disk::replace(&disk, &path, &encode(&future).unwrap(), 0o644).unwrap();
+    }
+    assert_eq!(load_node(&disk, &layout()).starts, 45);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod held;
 pub mod launcher;
 mod log;
 mod output;
+pub mod own;
 mod process;
 mod procfs;
 mod restart;
@@ -25,6 +26,7 @@ use orangery_wire::manifest::Runner;
 use orangery_wire::{AppName, ReleaseId};
 use tokio::sync::{mpsc, watch};
 
+use self::own::OwnRunner;
 use self::process::{ProcessRunner, Supervised};
 pub use self::systemd::UNIT_MARK;
 use self::systemd::{Hosted, SystemdRunner};
@@ -102,6 +104,7 @@ pub struct Runners {
     settings: RunnerSettings,
     process: ProcessRunner,
     systemd: SystemdRunner,
+    own: OwnRunner,
     places: Mutex<BTreeMap<AppName, Arc<Place>>>,
 }
 
@@ -120,6 +123,8 @@ struct Place {
 struct Here {
     process: Option<Supervised>,
     systemd: Option<Hosted>,
+    /// The release that this agent is.
+    own: Option<Launch>,
 }
 
 /// What runs a release.
@@ -137,10 +142,16 @@ impl Runners {
         Self {
             layout: layout.clone(),
             process: ProcessRunner::new(layout.clone(), exits.clone(), settings.launcher.clone()),
-            systemd: SystemdRunner::new(layout, settings.clone(), exits),
+            systemd: SystemdRunner::new(layout.clone(), settings.clone(), exits),
+            own: OwnRunner::new(layout, settings.clone()),
             settings,
             places: Mutex::default(),
         }
+    }
+
+    /// What runs the agent itself.
+    pub fn own(&self) -> &OwnRunner {
+        &self.own
     }
 
     /// Makes exactly this release of the app run, or none. Returns once it is started, or when what ran is gone; that it
@@ -148,6 +159,11 @@ impl Runners {
     pub async fn run(&self, app: &AppName, launch: Option<Launch>) -> Result<(), String> {
         let place = self.place(app);
         let mut here = place.here.lock().await;
+        // Never a child or a unit beside this agent: two would use one state directory.
+        if own::is_agent(app) {
+            here.own.clone_from(&launch);
+            return self.own.run(launch, &place.life).await;
+        }
         let Some(launch) = launch else {
             *place.begun() = None;
             self.process.stop(&mut here.process, app).await;
@@ -172,6 +188,9 @@ impl Runners {
     pub async fn commit(&self, app: &AppName, release: ReleaseId) -> Result<(), String> {
         let place = self.place(app);
         let mut here = place.here.lock().await;
+        if let Some(launch) = here.own.as_ref().filter(|launch| launch.release == release) {
+            return self.own.commit(launch).await;
+        }
         if let Some(supervised) = here.process.as_ref().filter(|process| process.release() == release) {
             supervised.order(false);
             return self.systemd.remove(&mut here.systemd, app).await;
@@ -184,6 +203,9 @@ impl Runners {
 
     /// The release of the app that runs at this moment, as far as this agent has seen.
     pub fn running(&self, app: &AppName) -> Option<ReleaseId> {
+        if own::is_agent(app) {
+            return self.own.release();
+        }
         self.place(app).life.borrow().release
     }
 

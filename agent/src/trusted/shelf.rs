@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Known, TrustedError, set_version, version_of};
 use crate::disk::{self, Disk};
-use crate::record::{self, Formatted, load_kept, save_kept};
+use crate::record::{self, Formatted, Reader, load_kept, save_kept};
 
 const FILE_MODE: u32 = 0o644;
 pub(super) const DIR_MODE: u32 = 0o755;
@@ -45,9 +45,7 @@ struct Floor {
 }
 
 impl Formatted for Floor {
-    fn format(&self) -> u32 {
-        self.format
-    }
+    const READERS: &'static [Reader<Self>] = &[Reader::json(record::FORMAT)];
 }
 
 /// A file and its previous copy, as far as they can be read.

@@ -124,14 +124,17 @@ fn grace_in(text: &str) -> Option<u64> {
     value.strip_suffix('s')?.parse().ok()
 }
 
+/// Whether something of that name is there; a link need not lead anywhere.
 pub fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
 
+/// The text of a file that is there and is one.
 pub fn read(path: &Path) -> Option<String> {
     String::from_utf8(RealDisk.read(path, UNIT_BYTES_MAX).ok()?).ok()
 }
 
+/// Puts a file in place durably, with its directory.
 pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let written = make_parent(path).and_then(|()| disk::replace(&RealDisk, path, text.as_bytes(), FILE_MODE));
     written.map_err(|error| failed("write the unit", path, &error))
@@ -150,6 +153,7 @@ pub fn remove(path: &Path) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// A failure in words.
 pub fn failed(deed: &str, path: &Path, error: &io::Error) -> Failure {
     format!("cannot {deed} {}: {error}", path.display())
 }

@@ -7,11 +7,11 @@
 //! Which release a unit runs is read from the environment of its first process, not from files: those say only what
 //! would run after the next start.
 
-mod files;
+pub(super) mod files;
 mod ground;
 mod sockets;
 pub(super) mod systemctl;
-mod unit;
+pub(super) mod unit;
 mod watch;
 
 #[cfg(test)]

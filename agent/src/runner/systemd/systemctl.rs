@@ -84,6 +84,12 @@ pub async fn show(unit: &str) -> Result<Shown, String> {
     Ok(Shown::parse(&text))
 }
 
+/// Whether the files of `unit` are others than those that systemd has read.
+pub async fn needs_reload(unit: &str) -> Result<bool, String> {
+    let text = call(&["show", "--value", "--property", "NeedDaemonReload", "--", unit], QUICK).await?;
+    Ok(text.trim() == "yes")
+}
+
 /// Makes systemd read all units anew.
 pub async fn daemon_reload() -> Result<(), String> {
     call(&["daemon-reload"], QUICK).await.map(drop)
@@ -146,6 +152,15 @@ pub async fn output(unit: &str, since_secs: Option<u64>, count: usize) -> String
     run(command, JOURNAL).await.unwrap_or_default()
 }
 
+/// The last lines that are marked with this identifier; empty if there are none to be had. Not `--boot`: in a container the
+/// boot may have another name for whoever has mounts of his own, as the agent's unit has.
+pub async fn journal_of(identifier: &str) -> String {
+    let of_identifier = format!("SYSLOG_IDENTIFIER={identifier}");
+    let mut command = Command::new("journalctl");
+    command.args(["--lines=5", "--output=cat", "--no-pager", "--quiet", &of_identifier]);
+    run(command, JOURNAL).await.map(|text| last_lines(text.as_bytes())).unwrap_or_default()
+}
+
 /// How the unit's first process ended last, as systemd wrote it down; `None` if it did not. [`Shown::exit`] is forgotten
 /// with the next start, which may be a moment later.
 pub async fn last_exit(unit: &str, since_secs: u64) -> Option<String> {
@@ -164,7 +179,8 @@ pub async fn last_exit(unit: &str, since_secs: u64) -> Option<String> {
 async fn journaled_exit(unit: &str, since_secs: u64) -> Option<String> {
     let (of_unit, since) = (format!("UNIT={unit}"), format!("--since=@{since_secs}"));
     let mut command = Command::new("journalctl");
-    command.args(["--boot", "--lines=1", "--output=json", "--output-fields=EXIT_CODE,EXIT_STATUS", "--no-pager"]);
+    // The newest is of this boot: who asks has seen it happen.
+    command.args(["--lines=1", "--output=json", "--output-fields=EXIT_CODE,EXIT_STATUS", "--no-pager"]);
     command.args(["--quiet", &since, PROCESS_EXITED, &of_unit]);
     let entry: serde_json::Value = serde_json::from_str(run(command, JOURNAL).await.ok()?.trim()).ok()?;
     let code = match entry.get("EXIT_CODE")?.as_str()? {
@@ -173,6 +189,11 @@ async fn journaled_exit(unit: &str, since_secs: u64) -> Option<String> {
         _ => return None,
     };
     exit(Some(code), entry.get("EXIT_STATUS")?.as_str()?.parse().ok())
+}
+
+/// Has systemctl do what waits for no app.
+pub async fn ask(arguments: &[&str]) -> Result<(), String> {
+    call(arguments, QUICK).await.map(drop)
 }
 
 async fn call(arguments: &[&str], limit: Duration) -> Result<String, String> {
