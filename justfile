@@ -18,6 +18,7 @@ check:
 test-long:
     cargo test --release -p orangery-agent --test exhaustive -- --ignored --nocapture
     cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
+    cargo test --release -p orangery-tests --test network -- --ignored --nocapture long_
 
 # the systemd runner, and whole boards, under a booted systemd; needs root, systemd-container and mmdebstrap
 test-nspawn:
@@ -26,7 +27,7 @@ test-nspawn:
 
 # networks that come, go and are taken away, in network namespaces; needs root, iproute2 and nftables
 test-netns:
-    cargo test -p orangery-tests --test network -- --ignored --nocapture
+    cargo test -p orangery-tests --test network -- --ignored --nocapture --skip long_
 
 # the public conformance suite of TUF, from a checkout with its virtual environment in .venv: see tests/README.md
 conformance CHECKOUT:

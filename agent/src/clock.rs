@@ -22,6 +22,9 @@ const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 /// The coordinator's clock and the node's may differ by so much without being news, in seconds.
 const SKEW_SECS: u64 = 10;
 
+/// A clock that was set back and has stayed there for so long is believed again, as after a restart.
+const STAYS_BEHIND: Duration = Duration::from_hours(1);
+
 /// The node's idea of the time. Shared by all of the agent; every call may be repeated and none fails.
 #[derive(Debug)]
 pub struct Clock {
@@ -80,13 +83,15 @@ struct Certain {
     floor_at: Instant,
     /// The latest time that was given out.
     told: UnixTime,
+    /// Since when the node's clock has been behind that.
+    behind_since: Option<Instant>,
     /// When the trusted metadata expires.
     valid_until: UnixTime,
 }
 
 impl Certain {
     fn new(floor: UnixTime, now: Instant) -> Self {
-        Self { floor: floor.max(build_time()), floor_at: now, told: 0, valid_until: 0 }
+        Self { floor: floor.max(build_time()), floor_at: now, told: 0, behind_since: None, valid_until: 0 }
     }
 
     /// The earliest that it can be.
@@ -101,10 +106,15 @@ impl Certain {
         }
     }
 
-    /// The time to believe. It goes back only when a synchronised clock says so: else one wrong hour would keep every
-    /// certificate expired until the agent is restarted.
+    /// The time to believe. It goes back only when a synchronised clock says so, or one that nobody vouches for but that stays
+    /// behind: else one wrong hour would keep every certificate expired until the agent is restarted, and on a node whose time
+    /// daemon does not say when the clock is right nobody would do that.
     fn tell(&mut self, system: UnixTime, synced: bool, now: Instant) -> UnixTime {
-        let least = if synced { 0 } else { self.told };
+        let behind = system.saturating_add(SKEW_SECS) < self.told;
+        let since = *self.behind_since.get_or_insert(now);
+        self.behind_since = behind.then_some(since);
+        let stays = behind && now.saturating_duration_since(since) >= STAYS_BEHIND;
+        let least = if synced || stays { 0 } else { self.told };
         self.told = system.max(self.floor(now)).max(least);
         self.told
     }
@@ -253,6 +263,20 @@ mod tests {
         assert_eq!(certain.tell(floor + 5, false, now), floor + DAY);
         assert_eq!(certain.tell(floor + 5, true, now), floor + 5);
         assert_eq!(certain.tell(0, true, now), floor, "but never below the floor");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_and_stays_there_is_believed_after_an_hour() {
+        let (mut certain, floor, start) = certain(0);
+        let at = |minutes: u64| start + Duration::from_mins(minutes);
+        let reading = |minutes: u64| floor + DAY + minutes * 60;
+        certain.tell(floor + 3_650 * DAY, false, at(0));
+        assert_eq!(certain.tell(reading(1), false, at(1)), floor + 3_650 * DAY);
+        certain.tell(floor + 3_650 * DAY, false, at(30));
+        assert_eq!(certain.tell(reading(31), false, at(31)), floor + 3_650 * DAY, "it went to and fro: it begins anew");
+        assert_eq!(certain.tell(reading(90), false, at(90)), floor + 3_650 * DAY);
+        assert_eq!(certain.tell(reading(91), false, at(91)), reading(91));
+        assert_eq!(certain.tell(reading(92), false, at(92)), reading(92), "from then on it is the time");
     }
 
     #[test]

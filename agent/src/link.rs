@@ -11,10 +11,12 @@
 //! - Each connection says "online" first, subscribes once, and counts as up only when the broker has agreed to that.
 
 mod connection;
+mod drip;
 mod network;
 mod outbound;
 mod reach;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use orangery_wire::topics::Channel;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use outbound::Outbound;
+use outbound::{Outbound, Taken};
 pub use reach::Trouble;
 use reach::Watchman;
 
@@ -103,6 +105,8 @@ pub enum LinkEvent {
     Acked(Vec<u8>),
     /// Events in flight were forgotten, for nobody acknowledged them: offer every unacknowledged event again.
     Resend,
+    /// There is room again for events that were refused: offer the next ones.
+    Room,
     /// A message of this node is over the limit and was not sent. It never will be; this is a fault of this program.
     Oversized {
         /// What it was.
@@ -132,6 +136,9 @@ struct Shared {
     outbound: Mutex<Outbound>,
     watchman: Watchman,
     tell: Tell,
+    runtime: tokio::runtime::Handle,
+    /// [`LinkEvent::Room`] is on its way.
+    room_due: AtomicBool,
 }
 
 impl Shared {
@@ -152,7 +159,8 @@ impl Link {
     pub fn spawn(settings: LinkSettings, tell: Tell) -> Self {
         let outbound = Mutex::new(Outbound::new(&settings.node, &settings.boot_id));
         let watchman = Watchman::new(settings.slowest_reconnection);
-        let shared = Arc::new(Shared { settings, outbound, watchman, tell });
+        let (runtime, room_due) = (tokio::runtime::Handle::current(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { settings, outbound, watchman, tell, runtime, room_due });
         let (stop, stopped) = watch::channel(false);
         let polling = tokio::spawn(connection::keep(Arc::clone(&shared), stopped));
         Self(Arc::new(Handle { shared, stop, polling: Mutex::new(Some(polling)) }))
@@ -172,12 +180,25 @@ impl Link {
         }
     }
 
-    /// Hands over an event. False when there is no connection or [`IN_FLIGHT_MAX`] events wait for their
-    /// acknowledgement: offer it again after the next [`LinkEvent::Acked`], [`LinkEvent::Up`] or [`LinkEvent::Resend`].
-    /// One that is in flight already is not sent twice. Never waits.
+    /// Hands over an event. False when there is no connection, [`IN_FLIGHT_MAX`] events wait for their acknowledgement, or many
+    /// were handed over just now: offer it again after the next [`LinkEvent::Acked`], [`LinkEvent::Up`], [`LinkEvent::Resend`]
+    /// or [`LinkEvent::Room`]. One that is in flight already is not sent twice. Never waits.
     pub fn event(&self, sequence: u64, payload: Vec<u8>) -> bool {
         // An event that can never be sent must not keep back those behind it.
-        !self.fits(Channel::Event, &payload) || self.0.shared.outbound().event(sequence, payload)
+        if !self.fits(Channel::Event, &payload) {
+            return true;
+        }
+        let taken = self.0.shared.outbound().event(sequence, payload);
+        if taken == Taken::Later && !self.0.shared.room_due.swap(true, Ordering::Relaxed) {
+            let shared = Arc::downgrade(&self.0.shared);
+            self.0.shared.runtime.spawn(async move {
+                tokio::time::sleep(drip::PAUSE).await;
+                let Some(shared) = shared.upgrade() else { return };
+                shared.room_due.store(false, Ordering::Relaxed);
+                (shared.tell)(LinkEvent::Room);
+            });
+        }
+        taken == Taken::Yes
     }
 
     /// The coordinator has stored every event up to this one: there is room for more.

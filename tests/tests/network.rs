@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use orangery_tests::fleet::{Fleet, Node, Setup};
 use orangery_tests::netns::{COORDINATOR, Place, Reach, Site, possible};
-use orangery_tests::process::{Running, eventually};
+use orangery_tests::process::{Running, eventually, succeed, within};
+use orangery_tests::random::Random;
 
 /// What a release does to its node when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl World {
             publish(&fleet, breaks.version(), breaks.deed(), GATED);
         }
         let stick = fleet.path().join("stick");
-        orangery_tests::process::succeed(fleet.orangery(&["repo", "export"]).arg(&stick));
+        succeed(fleet.orangery(&["repo", "export"]).arg(&stick));
         Self { fleet, stick, site }
     }
 
@@ -235,7 +236,7 @@ fn a_coordinator_that_is_restarted_during_a_trial_takes_nothing_back() {
     let mut world = World::new("s");
     let long = "soak_secs = 1\n[gate]\nconnectivity_secs = 2";
     publish(&world.fleet, "2.0.0", "true", long);
-    orangery_tests::process::succeed(world.fleet.orangery(&["repo", "export"]).arg(world.fleet.path().join("stick2")));
+    succeed(world.fleet.orangery(&["repo", "export"]).arg(world.fleet.path().join("stick2")));
     world.stick = world.fleet.path().join("stick2");
     let coordinator = world.fleet.coordinator().pid();
     let board = world.node("s", 1, 1);
@@ -292,4 +293,88 @@ fn a_dead_connection_is_noticed_and_a_network_that_appears_is_used_at_once() {
     }
     println!("a dead connection was noticed after {noticed:.1?}; connected after the cable was in: {returned:.1?}");
     assert!(returned.iter().all(|after| *after < Duration::from_secs(5)), "{returned:?}");
+}
+
+/// An app that ends by itself about once a second, until its data has a file `quiet`: each end is an event.
+fn publish_noise(fleet: &Fleet) {
+    let manifest = "[gate]\nconnectivity = \"none\"\n[run]\nexec = [\"/bin/sh\", \"-c\", \"[ -e $ORANGERY_DATA/quiet ] && exec sleep 100000; sleep 0.6; exit 1\"]\n\
+        [run.restart]\nrestarts_max = 1000\nbackoff_ms = 200\nbackoff_max_ms = 200\n\
+        [[probes]]\nexec = { command = [\"/bin/true\"] }\ninterval_ms = 60000\n";
+    let tree = fleet.greeter_tree("noise", "version = 1\n");
+    fleet.publish_tree("noise", "1.0.0", &tree, manifest);
+}
+
+/// Kills the broker, which is the coordinator, again and again while packets are lost.
+fn kill_the_broker(name: &str, kills: usize, lost_percent: u8, patience: Duration) {
+    let mut random = Random::announced();
+    let site = Site::new(name);
+    let setup = Setup { address: Some(COORDINATOR.to_owned()), around: site.around(), ..Setup::default() };
+    let mut fleet = Fleet::init(&setup);
+    fleet.serve();
+    publish_noise(&fleet);
+    let place = site.place(name, 1);
+    let text =
+        "state_dir = \"state\"\n[runner]\ndefault = \"process\"\n[link]\nkeepalive_secs = 5\nbackoff_max_secs = 2\n";
+    let mut node = fleet.joined_in(place.around(), name, text);
+    node.start();
+    fleet.deploy("noise@1.0.0", "all");
+    eventually("the app ends now and then", || (events(&fleet, name).len() > 15).then_some(()));
+    place.lose(lost_percent);
+    let begun = Instant::now();
+    let (mut connected, mut done) = (0, 0);
+    while done < kills && begun.elapsed() < patience {
+        let end = Instant::now() + Duration::from_millis(500 + random.below(4_500));
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        connected += usize::from(node.status()["connected"] == true);
+        fleet.coordinator().kill();
+        fleet.serve();
+        done += 1;
+    }
+    assert_eq!(done, kills, "the kills took longer than {patience:?}");
+    std::fs::write(node.state().join("apps/noise/data/quiet"), "").unwrap();
+    within(Duration::from_mins(5), "all events have arrived over the line that loses them", &mut || {
+        node.outbox_is_empty().then_some(())
+    });
+    let took = begun.elapsed();
+    let known = events(&fleet, name);
+    let mut sequences: Vec<(u64, u64)> = known.clone();
+    sequences.sort_unstable();
+    sequences.dedup();
+    assert_eq!(sequences.len(), known.len(), "an event is stored twice");
+    let last = sequences.last().unwrap().1;
+    let epochs: std::collections::BTreeSet<u64> = sequences.iter().map(|(epoch, _)| *epoch).collect();
+    assert_eq!(epochs.len(), 1, "the node's store was rebuilt");
+    assert_eq!(sequences.len() as u64, last, "events were lost");
+    println!(
+        "{kills} kills of the broker ({connected} of them with the node connected), {lost_percent} % of packets lost in each \
+         direction: {last} events in {:.0} s, 0 lost, 0 stored twice",
+        took.as_secs_f32()
+    );
+}
+
+/// Epoch and sequence of each event that the coordinator has of a node; of so many as these tests make.
+fn events(fleet: &Fleet, node: &str) -> Vec<(u64, u64)> {
+    let text = succeed(&mut fleet.orangery(&["events", "--json", "--node", node, "--limit", "1000"]));
+    let views: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(views.len() < 1_000, "more than can be listed");
+    let name = |view: &serde_json::Value| Some((view["event"]["epoch"].as_u64()?, view["event"]["sequence"].as_u64()?));
+    views.iter().filter_map(name).filter(|(epoch, _)| *epoch != 0).collect()
+}
+
+#[test]
+#[ignore = "needs root, ip and nft; run by `just test-netns`"]
+fn no_event_is_lost_when_the_broker_dies_again_and_again_on_a_lossy_line() {
+    if possible() {
+        kill_the_broker("k", 5, 30, Duration::from_mins(2));
+    }
+}
+
+#[test]
+#[ignore = "takes ten minutes; run by `just test-long`"]
+fn long_100_kills_of_the_broker_on_a_lossy_line() {
+    if possible() {
+        kill_the_broker("kl", 100, 30, Duration::from_mins(20));
+    }
 }

@@ -260,6 +260,7 @@ impl Driver {
                 self.offered = 0;
                 self.offer();
             }
+            LinkEvent::Room => self.offer(),
             LinkEvent::Oversized { channel, size_bytes } => {
                 tracing::error!(
                     channel = channel.as_str(),

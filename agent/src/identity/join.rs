@@ -69,7 +69,10 @@ pub enum JoinError {
         url: String,
     },
     /// Its certificate is no good.
-    #[error("the coordinator at {url} shows a certificate that cannot be accepted")]
+    #[error(
+        "the coordinator at {url} shows a certificate that cannot be accepted; if it is said to be expired or not valid yet, look at \
+         this node's clock"
+    )]
     BadCertificate {
         /// Where.
         url: String,

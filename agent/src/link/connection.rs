@@ -53,6 +53,8 @@ enum Ended {
     NotAcknowledged,
     #[error("the broker closed the connection")]
     Closed,
+    #[error("the broker's certificate is not valid at the node's time: look at the node's clock: {}", innermost(.0))]
+    Clock(Box<ConnectionError>),
     #[error("the connection to the broker failed: {}", innermost(.0))]
     Network(Box<ConnectionError>),
     #[error("stopped")]
@@ -274,9 +276,12 @@ impl Ended {
     /// Whether the coordinator's machine said something, if only that nothing listens there.
     fn is_an_answer(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Certificate(_) | Self::SubscriptionRefused | Self::Oversized(_) | Self::Closed => {
-                true
-            }
+            Self::Refused(_)
+            | Self::Certificate(_)
+            | Self::Clock(_)
+            | Self::SubscriptionRefused
+            | Self::Oversized(_)
+            | Self::Closed => true,
             Self::Network(error) => is_of_kind(error, &[io::ErrorKind::ConnectionRefused]) || is_about_tls(error),
             Self::Address(_)
             | Self::ConnectTimeout(_)
@@ -303,6 +308,7 @@ impl From<ConnectionError> for Ended {
             ConnectionError::MqttState(StateError::ConnectionAborted) => Self::Closed,
             other => match alert(&other) {
                 Some(alert) if is_about_certificate(alert) => Self::Certificate(alert),
+                _ if is_about_time(&other) => Self::Clock(Box::new(other)),
                 _ if is_cut(&other) => Self::Closed,
                 _ => Self::Network(Box::new(other)),
             },
@@ -331,13 +337,21 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
 /// The alert by which the other side ended TLS, if it did. In TLS 1.3 a server judges the client's certificate after the
 /// client thinks the handshake done, so it may come with the first read (RFC 8446 section 4.4.2.4).
 fn alert(error: &ConnectionError) -> Option<rustls::AlertDescription> {
-    let tls = |error: &(dyn Error + 'static)| match error.downcast_ref::<io::Error>() {
+    tls_error(error).and_then(|error| if let rustls::Error::AlertReceived(it) = error { Some(it) } else { None })
+}
+
+/// Whether the broker's certificate would be good at another time.
+fn is_about_time(error: &ConnectionError) -> bool {
+    use rustls::CertificateError as Bad;
+    let Some(rustls::Error::InvalidCertificate(bad)) = tls_error(error) else { return false };
+    matches!(bad, Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. })
+}
+
+fn tls_error(error: &ConnectionError) -> Option<rustls::Error> {
+    causes(error).find_map(|error: &(dyn Error + 'static)| match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref()?.downcast_ref::<rustls::Error>().cloned(),
         None => error.downcast_ref::<rustls::Error>().cloned(),
-    };
-    causes(error)
-        .find_map(tls)
-        .and_then(|error| if let rustls::Error::AlertReceived(it) = error { Some(it) } else { None })
+    })
 }
 
 /// Whether the other side is gone without a word of TLS: a restart, a cut line.

@@ -9,6 +9,7 @@ use orangery_wire::topics::{self, Channel};
 use rumqttc::{AsyncClient, ClientError, LastWill, QoS, SubscribeFilter};
 
 use super::IN_FLIGHT_MAX;
+use super::drip::Drip;
 
 /// Room in the client for everything that is said at once: the events in flight and what every connection begins with.
 pub(super) const CLIENT_ROOM: u16 = 16;
@@ -27,8 +28,20 @@ pub(super) struct Outbound {
     due: VecDeque<Saying>,
     stopping: bool,
     in_flight: BTreeSet<u64>,
+    drip: Drip,
     /// When an event was last acknowledged, or the first put in flight.
     moved_at: Instant,
+}
+
+/// Whether an event was taken to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is on its way.
+    Yes,
+    /// There is no connection, or no room on it.
+    No,
+    /// So many went before it that it has to wait a little.
+    Later,
 }
 
 /// The topics of this node.
@@ -68,6 +81,7 @@ impl Outbound {
             due: VecDeque::new(),
             stopping: false,
             in_flight: BTreeSet::new(),
+            drip: Drip::new(Instant::now()),
             moved_at: Instant::now(),
         }
     }
@@ -128,22 +142,23 @@ impl Outbound {
         }
     }
 
-    pub(super) fn event(&mut self, sequence: u64, payload: Vec<u8>) -> bool {
+    pub(super) fn event(&mut self, sequence: u64, payload: Vec<u8>) -> Taken {
         if self.in_flight.contains(&sequence) {
-            return true;
+            return Taken::Yes;
         }
-        let Some(client) = self.client.as_ref().filter(|_| self.up && self.due.is_empty()) else { return false };
-        if self.in_flight.len() >= IN_FLIGHT_MAX {
-            return false;
+        let ready = self.up && self.due.is_empty() && self.in_flight.len() < IN_FLIGHT_MAX;
+        let Some(client) = self.client.as_ref().filter(|_| ready) else { return Taken::No };
+        if !self.drip.take(Instant::now()) {
+            return Taken::Later;
         }
-        let taken = client.try_publish(&self.topics.event, QoS::AtLeastOnce, false, payload).is_ok();
-        if taken {
-            if self.in_flight.is_empty() {
-                self.moved_at = Instant::now();
-            }
-            self.in_flight.insert(sequence);
+        if client.try_publish(&self.topics.event, QoS::AtLeastOnce, false, payload).is_err() {
+            return Taken::No;
         }
-        taken
+        if self.in_flight.is_empty() {
+            self.moved_at = Instant::now();
+        }
+        self.in_flight.insert(sequence);
+        Taken::Yes
     }
 
     pub(super) fn acked(&mut self, sequence: u64) {

@@ -77,7 +77,7 @@ pub fn drive(mut node: Node, events: u64) -> Arc<Mutex<BTreeSet<u64>>> {
                     left.lock().unwrap().retain(|waiting| *waiting > sequence);
                     node.link.acked(sequence);
                 }
-                LinkEvent::Up | LinkEvent::Resend => {}
+                LinkEvent::Up | LinkEvent::Resend | LinkEvent::Room => {}
                 _ => continue,
             }
             let offered: Vec<u64> = left.lock().unwrap().iter().copied().collect();
