@@ -83,7 +83,7 @@ async fn whoever_connected_waits_through_restarts_switches_and_the_agents_end() 
     assert!(!runs(pid) && waits(&mut client));
     let pid = world.number("pid").await;
     // The agent is gone; the next one finds the app, and then runs another release.
-    let mut next = World::new(world.layout.root(), Preference::Process);
+    let next = World::new(world.layout.root(), Preference::Process);
     drop(world);
     next.run(passed(&next, 2, STAYS, &[("http", http)])).await;
     assert!(runs(pid));

@@ -1,8 +1,8 @@
 //! Sockets that are held open for an app, so that whoever connects while one release takes another's place waits a moment
 //! and is not refused.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
