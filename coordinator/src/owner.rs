@@ -12,7 +12,6 @@ mod staged;
 mod status;
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use orangery_trust::Refusal;

@@ -21,10 +21,10 @@ pub(super) fn agent(node: &Node, found: &mut Findings) {
             found.add(Code::NotJoined, format!("{} has no coordinator", node.layout.identity().display()));
         }
         Answer::Forbidden => {
-            found.add(Code::NotLooked, format!("{} is not open to this user", node.layout.socket().display()))
+            found.add(Code::NotLooked, format!("{} is not open to this user", node.layout.socket().display()));
         }
         Answer::NotRunning => {
-            found.add(Code::AgentStopped, format!("nobody listens on {}", node.layout.socket().display()))
+            found.add(Code::AgentStopped, format!("nobody listens on {}", node.layout.socket().display()));
         }
         Answer::Silent(reason) => found.add(Code::AgentSilent, reason),
         Answer::Status(view) => {

@@ -53,7 +53,7 @@ pub(super) fn trust(node: &Node, found: &mut Findings) {
             (0, None) => {}
             (0, Some(_)) => found.add(Code::NoTrustRoot, format!("{} is empty", directory.display())),
             (_, _) => {
-                found.add(Code::TrustDamaged, format!("{} has files, and none of them is a root", directory.display()))
+                found.add(Code::TrustDamaged, format!("{} has files, and none of them is a root", directory.display()));
             }
         }
         return;
