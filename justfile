@@ -19,6 +19,7 @@ test-long:
     cargo test --release -p orangery-agent --test exhaustive -- --ignored --nocapture
     cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
     cargo test --release -p orangery-tests --test network -- --ignored --nocapture long_
+    cargo test -p orangery-agent --test syscalls -- --ignored --nocapture
 
 # the systemd runner, and whole boards, under a booted systemd; needs root, systemd-container and mmdebstrap
 test-nspawn:

@@ -1,0 +1,407 @@
+//! A node as its agent's program sees it: a directory, a settings file, a socket.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use orangery_agent::check::check_at_rest;
+use orangery_agent::control::{InstallView, Reply, Request, StatusView, ask};
+use orangery_agent::disk::RealDisk;
+use orangery_agent::layout::Layout;
+use orangery_agent::road::Place;
+use orangery_wire::messages::{Phase, RefusalCode, What};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::joined::World;
+use crate::owner::Release;
+use crate::strace::{self, Call, Fault};
+use crate::{eventually, eventually_or};
+
+/// A node on which 1.0.0 is current, and a directory with 2.0.0. Nothing runs.
+pub struct Template {
+    directory: tempfile::TempDir,
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// 2.0.0 is current.
+    Current,
+    /// It is not, for this reason.
+    Refused(Option<RefusalCode>, String),
+    /// The agent runs, and nothing was deployed.
+    Settled,
+    /// The agent is gone.
+    Died,
+}
+
+impl Outcome {
+    pub fn word(&self) -> String {
+        match self {
+            Self::Current => "done".to_owned(),
+            Self::Refused(code, _) => format!("refused: {}", code.map_or("again later", RefusalCode::as_str)),
+            Self::Settled => "runs".to_owned(),
+            Self::Died => "killed, or it ended and said why".to_owned(),
+        }
+    }
+}
+
+/// A copy of the node.
+pub struct Board {
+    directory: tempfile::TempDir,
+    agent: Option<Child>,
+    /// strace, when it is not the agent's parent.
+    tracer: Option<Child>,
+}
+
+fn place() -> tempfile::TempDir {
+    // Nothing here is about what a power cut leaves; memory is quicker.
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// `/bin/sleep`, which any Linux has, as an app that does nothing for long.
+fn sleeper(version: &str) -> Release {
+    let mut program = fs::read("/bin/sleep").expect("this machine has /bin/sleep");
+    program.extend_from_slice(version.as_bytes());
+    let mut release = Release::new("greeter", version, &program);
+    release.manifest.run.exec = vec!["app".into(), "1000000".into()];
+    // Without probes it has to stay up for so long.
+    release.manifest.run.restart.uptime_min_secs = 0;
+    release
+}
+
+impl Template {
+    pub fn new() -> Self {
+        assert!(
+            Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()),
+            "this test needs strace: apt-get install strace"
+        );
+        let directory = place();
+        let releases = ["1.0.0", "2.0.0"].map(sleeper);
+        publish(&releases, directory.path());
+        write_identity(&directory.path().join("state/identity"));
+        let settings = "state_dir = \"state\"\n[runner]\ndefault = \"process\"\n[fetch]\nreserve_bytes = 65536\n";
+        fs::write(directory.path().join("agent.toml"), settings).unwrap();
+        let template = Self { directory };
+        let mut board = Board::copy_of(&template);
+        board.start();
+        board.settled("the empty node");
+        assert_eq!(board.install("1.0.0"), Outcome::Current, "{}", board.log());
+        board.settled("the node with 1.0.0");
+        board.stop();
+        fs::remove_dir_all(template.directory.path().join("state")).unwrap();
+        copy(&board.directory().join("state"), template.directory.path());
+        template
+    }
+}
+
+fn copy(what: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(what).arg(to).status().unwrap().success());
+}
+
+/// A repository as a directory, and its root as what the node trusts.
+fn publish(releases: &[Release], below: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = runtime.block_on(async {
+        let mut world = World::new().await;
+        for release in releases {
+            world.publish(release);
+        }
+        world
+    });
+    let owner = &world.owner;
+    let published = owner.published.clone().unwrap();
+    let targets = owner.targets.clone().unwrap();
+    let version = &serde_json::from_slice::<serde_json::Value>(&targets).unwrap()["signed"]["version"];
+    let put = |name: String, bytes: &[u8]| {
+        let path = below.join("releases").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    put("metadata/1.root.json".into(), owner.root());
+    put(format!("metadata/{version}.targets.json"), &targets);
+    put(format!("metadata/{}.snapshot.json", published.snapshot_version), &published.snapshot);
+    put("metadata/timestamp.json".into(), &published.timestamp);
+    for release in releases {
+        put(release.target()[1..].to_owned(), &release.bytes());
+        put(release.blob()[1..].to_owned(), &release.pack);
+    }
+    fs::create_dir_all(below.join("state/trust")).unwrap();
+    fs::write(below.join("state/trust/root.json"), owner.root()).unwrap();
+    fs::write(below.join("state/trust/1.root.json"), owner.root()).unwrap();
+}
+
+/// A node that has joined a coordinator that it does not reach.
+fn write_identity(to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    let mut of_ca = CertificateParams::default();
+    of_ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(of_ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["attic".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let coordinator = r#"{"format":1,"node":"attic","url":"https://127.0.0.1:1","mqtt":"127.0.0.1:1"}"#;
+    for (name, content) in [
+        ("node.key", key.serialize_pem()),
+        ("node.pem", own.pem()),
+        ("ca.pem", ca.pem()),
+        ("coordinator.json", coordinator.into()),
+    ] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::write(to.join(name), content).unwrap();
+        fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let parent = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    fs::set_permissions(to, parent).unwrap();
+}
+
+impl Board {
+    pub fn copy_of(template: &Template) -> Self {
+        let directory = place();
+        for name in ["state", "agent.toml"] {
+            copy(&template.directory.path().join(name), directory.path());
+        }
+        // Read by all of them, and never written.
+        std::os::unix::fs::symlink(template.directory.path().join("releases"), directory.path().join("releases"))
+            .unwrap();
+        Self { directory, agent: None, tracer: None }
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(self.directory().join("state"))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory().join("log")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Starts the agent as ever.
+    pub fn start(&mut self) {
+        let command = Command::new(env!("CARGO_BIN_EXE_orangery-agent"));
+        self.spawn(command);
+    }
+
+    /// Starts it as the child of a tracer.
+    pub fn start_with(&mut self, mut tracer: Command) {
+        tracer.arg("--").arg(env!("CARGO_BIN_EXE_orangery-agent"));
+        self.spawn(tracer);
+        let strace = self.agent.as_mut().unwrap();
+        // Until it has become the agent, or was hit so early that it is over.
+        eventually("strace starts the agent", || {
+            (child_of(strace.id()).is_some() || strace.try_wait().unwrap().is_some()).then_some(())
+        });
+    }
+
+    pub fn start_under(&mut self, call: &Call, fault: Fault) {
+        self.start_with(strace::injecting(call, fault, self.directory.path()));
+    }
+
+    fn spawn(&mut self, mut command: Command) {
+        let log = fs::File::options().append(true).create(true).open(self.log_path()).unwrap();
+        command.arg("--config").arg(self.directory().join("agent.toml")).arg("run");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("NO_COLOR", "1");
+        self.agent = Some(command.spawn().unwrap());
+    }
+
+    /// Has a tracer look at the agent from now on.
+    pub fn attach_with(&mut self, mut tracer: Command) {
+        let agent = self.agent.as_ref().unwrap().id();
+        tracer.args(["-p", &agent.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        self.tracer = Some(tracer.spawn().unwrap());
+        let tracer = self.tracer.as_ref().unwrap().id();
+        eventually("strace has attached to every thread", || {
+            let threads = fs::read_dir(format!("/proc/{agent}/task")).ok()?;
+            let traced = |thread: fs::DirEntry| {
+                let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+                status
+                    .lines()
+                    .any(|line| line.strip_prefix("TracerPid:").is_some_and(|by| by.trim() == tracer.to_string()))
+            };
+            threads.flatten().all(traced).then_some(())
+        });
+    }
+
+    pub fn attach(&mut self, call: &Call, fault: Fault) {
+        self.attach_with(strace::injecting(call, fault, self.directory.path()));
+    }
+
+    /// Whether the agent's process is there.
+    pub fn lives(&mut self) -> bool {
+        let Some(agent) = &mut self.agent else { return false };
+        if agent.try_wait().unwrap().is_some() {
+            return false;
+        }
+        // strace goes on as long as the app does.
+        !is_strace(agent.id()) || child_of(agent.id()).is_some()
+    }
+
+    fn status(&self) -> Option<StatusView> {
+        match ask(&self.layout().socket(), &Request::Status) {
+            Ok(Reply::Status(view)) => Some(*view),
+            _ => None,
+        }
+    }
+
+    /// The version that is current, once nothing is under way: it must be what runs. Empty before there is any.
+    pub fn settled(&self, what: &str) -> String {
+        eventually_or(
+            || format!("{what}: the node settles\n{}", self.log()),
+            || {
+                let view = self.status()?;
+                let Some(app) = view.reported.apps.first() else { return Some(String::new()) };
+                let at_rest = app.phase == Phase::Settled && app.running == app.current;
+                at_rest.then(|| app.current.as_ref().map(|release| release.version.to_string()).unwrap_or_default())
+            },
+        )
+    }
+
+    /// Until the agent has either started its app or is gone.
+    pub fn settles_or_dies(&mut self, what: &str) -> Outcome {
+        let log = self.log_path();
+        let log = || fs::read_to_string(&log).unwrap_or_default();
+        eventually_or(
+            || format!("{what}: the agent starts or ends\n{}", log()),
+            || {
+                if !self.lives() {
+                    return Some(Outcome::Died);
+                }
+                let view = self.status()?;
+                let app = view.reported.apps.first()?;
+                (app.phase == Phase::Settled && app.running.is_some()).then_some(Outcome::Settled)
+            },
+        )
+    }
+
+    pub fn deploy(&mut self) -> Outcome {
+        self.install("2.0.0")
+    }
+
+    pub fn install(&mut self, version: &str) -> Outcome {
+        let place = Place::Path(self.directory().join("releases"));
+        let request = Request::Install { app: "greeter".parse().unwrap(), version: version.parse().unwrap(), place };
+        let socket = self.layout().socket();
+        if !matches!(ask(&socket, &request), Ok(Reply::Install(_))) {
+            return Outcome::Died;
+        }
+        let log = self.log_path();
+        let log = || fs::read_to_string(&log).unwrap_or_default();
+        eventually_or(
+            || format!("the deployment ends\n{}", log()),
+            || {
+                if !self.lives() {
+                    return Some(Outcome::Died);
+                }
+                match ask(&socket, &Request::InstallState) {
+                    Ok(Reply::Install(view)) => match *view {
+                        InstallView::Current => Some(Outcome::Current),
+                        InstallView::Failed { code, reason, .. } => Some(Outcome::Refused(code, reason)),
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            },
+        )
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&mut self) {
+        let Some(mut agent) = self.agent.take() else { return };
+        self.end_tracer();
+        // strace passes nothing on: its child is asked.
+        signal(child_of(agent.id()).unwrap_or(agent.id()), rustix::process::Signal::TERM);
+        let status = agent.wait().unwrap();
+        assert!(status.success() || status.signal().is_some(), "{status}\n{}", self.log());
+    }
+
+    /// Ends it as the kernel would. Its app goes on.
+    pub fn kill(&mut self) {
+        self.end_tracer();
+        let Some(mut agent) = self.agent.take() else { return };
+        if let Some(child) = child_of(agent.id()) {
+            signal(child, rustix::process::Signal::KILL);
+        }
+        let _ = agent.kill();
+        agent.wait().unwrap();
+    }
+
+    fn end_tracer(&mut self) {
+        if let Some(mut tracer) = self.tracer.take() {
+            let _ =
+                rustix::process::kill_process(rustix::process::Pid::from_child(&tracer), rustix::process::Signal::TERM);
+            tracer.wait().unwrap();
+        }
+    }
+
+    /// The history has every number from the first to the last, and tells of 2.0.0.
+    pub fn assert_nothing_is_missing(&self, what: &str) {
+        let Ok(Reply::History(events)) = ask(&self.layout().socket(), &Request::History { count: 10_000 }) else {
+            panic!("{what}: no history\n{}", self.log())
+        };
+        let first = events.first().unwrap().sequence;
+        let numbers: Vec<u64> = events.iter().map(|event| event.sequence).collect();
+        assert_eq!(numbers, (first..first + events.len() as u64).collect::<Vec<_>>(), "{what}");
+        let rebuilt = events.iter().any(|event| matches!(event.what, What::StoreRebuilt { .. }));
+        assert!(rebuilt || first == 1, "{what}: events before {first} are gone, and nothing says why");
+        let told = |version: &str| {
+            let is = |event: &orangery_wire::messages::Event| match &event.what {
+                // A kill between the record and the event costs the event; the next start's says the same.
+                What::Committed { release: Some(release), .. }
+                | What::PhaseChanged { release: Some(release), phase: Phase::Settled, .. } => {
+                    release.version.to_string() == version
+                }
+                _ => false,
+            };
+            events.iter().any(is)
+        };
+        assert!(told("2.0.0"), "{what}: nobody hears that 2.0.0 is current\n{events:#?}");
+    }
+
+    pub fn assert_sound(&self, what: &str) {
+        let violations = check_at_rest(&RealDisk, &self.layout());
+        assert!(violations.is_empty(), "{what}: {violations:?}\n{}", self.log());
+    }
+}
+
+fn is_named(pid: u32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+}
+
+fn is_strace(pid: u32) -> bool {
+    is_named(pid, "strace")
+}
+
+/// The agent below its strace, as long as it is not a zombie.
+fn child_of(strace: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).ok()?;
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| is_named(*pid, "orangery-agent"))
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.kill();
+        // What a killed agent's app left running, known by its directory in its environment.
+        let mark = format!("ORANGERY_DATA={}", self.directory().display());
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            let ours = environment.split(|byte| *byte == 0).any(|line| line.starts_with(mark.as_bytes()));
+            if ours && let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
