@@ -1,0 +1,52 @@
+# Sourced by the scripts beside this one, never run: names that all of them use.
+# shellcheck shell=bash
+set -euo pipefail
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# A test's own toolchain or target directory must not lead these builds astray.
+unset CARGO_ENCODED_RUSTFLAGS
+target_dir=${CARGO_TARGET_DIR:-$top/target}
+# shellcheck disable=SC2034 # for the others
+# What is handed out: one directory for each target, and the packages.
+out=${ORANGERY_OUT:-$target_dir/out}
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2
+    exit 1
+}
+
+# All targets, and what Debian calls their architectures.
+targets="aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf x86_64-unknown-linux-musl"
+debian_name() {
+    case $1 in
+        aarch64-*) echo arm64 ;;
+        armv7-*) echo armhf ;;
+        x86_64-*) echo amd64 ;;
+        *) fail "no Debian architecture is known for $1; known targets: $targets" ;;
+    esac
+}
+
+# A target by its triple or by a short name.
+target_named() {
+    case $1 in
+        aarch64 | arm64 | aarch64-unknown-linux-musl) echo aarch64-unknown-linux-musl ;;
+        armv7 | armhf | armv7-unknown-linux-musleabihf) echo armv7-unknown-linux-musleabihf ;;
+        x86_64 | amd64 | x86_64-unknown-linux-musl) echo x86_64-unknown-linux-musl ;;
+        *) fail "unknown target $1; known: aarch64, armv7, x86_64 and $targets" ;;
+    esac
+}
+
+# The time of the last commit, so that a build of the same sources has the same bytes whenever it is made.
+source_date() {
+    if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+        echo "$SOURCE_DATE_EPOCH"
+    else
+        git -C "$top" log -1 --format=%ct 2>/dev/null || fail "not in a git checkout: set SOURCE_DATE_EPOCH to the sources' time"
+    fi
+}
+
+version() { sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1; }
+
+# zig and cargo-zigbuild, where `ensure.sh --install` puts them.
+tools=${ORANGERY_TOOLS:-$HOME/.cache/orangery/tools}
+export PATH="$tools/venv/bin:$tools/bin:$PATH"
