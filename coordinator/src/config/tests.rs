@@ -70,3 +70,11 @@ fn port_zero_stands_for_the_port_that_was_bound() {
     assert_eq!(with_port("127.0.0.1:8443", 77), "127.0.0.1:8443");
     assert_eq!(with_port("[::1]:0", 77), "[::1]:77");
 }
+
+#[test]
+fn the_shipped_example_says_the_defaults() {
+    let example = parse(include_str!("../../../packaging/coordinator/coordinator.example.toml")).unwrap();
+    let https = "listen = \"0.0.0.0:8443\"\nurl = \"https://192.168.1.10:8443\"";
+    let mqtt = "listen = \"0.0.0.0:8883\"\nadvertise = \"192.168.1.10:8883\"";
+    assert_eq!(example, with(https, mqtt).unwrap());
+}
