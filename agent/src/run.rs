@@ -383,6 +383,7 @@ fn app_from_disk(layout: &Layout, app: AppName) -> AppReport {
         // Only an agent that runs looks.
         revoked: false,
         unwitnessed: state.unwitnessed,
+        waits: None,
         app,
     }
 }

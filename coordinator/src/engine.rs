@@ -19,6 +19,7 @@ mod enrol;
 mod intake;
 mod listen;
 mod live;
+mod owed;
 mod plan;
 mod refused;
 mod why;

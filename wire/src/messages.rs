@@ -127,6 +127,10 @@ pub struct AppReport {
     /// the trial began.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unwitnessed: bool,
+    /// What keeps the deployment from going on at this moment, if something does, for people: the disk, an attempt that
+    /// failed, the trial of another app. At most [`crate::limits::REASON_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 /// Where a deployment is. See the agent's `deployment` module.

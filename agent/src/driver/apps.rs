@@ -25,6 +25,8 @@ pub struct App {
     doing: Option<(Effect, CallOff)>,
     /// An event that waits until another app's trial is over: one at a time on a node.
     held: Option<deployment::Event>,
+    /// What keeps the deployment from going on at this moment, for people.
+    pub waits: Option<String>,
     /// The probes of the committed release.
     watch: Option<(ReleaseId, CallOff)>,
     /// What they say.
@@ -103,6 +105,11 @@ impl Driver {
         app.doing = None;
         app.unwitnessed = outcome.unwitnessed;
         app.evidence = outcome.evidence;
+        let phase = app.state.record.phase_name();
+        let waits = outcome
+            .retry
+            .as_ref()
+            .map(|retry| format!("the last attempt to {} failed and will be made again: {}", retry.deed, retry.reason));
         if let Some(retry) = outcome.retry {
             tracing::warn!(app = %name, reason = retry.reason, "will try again");
             if retry.first {
@@ -111,14 +118,21 @@ impl Driver {
             }
         }
         self.step(name, outcome.event);
+        if let (Some(waits), Some(app)) = (waits, self.apps.get_mut(name))
+            && app.state.record.phase_name() == phase
+        {
+            app.waits.get_or_insert(orangery_wire::limits::reason(waits));
+        }
     }
 
     /// Lets the core say what follows from `event`, saves that, and only then acts.
     pub(super) fn step(&mut self, name: &AppName, event: deployment::Event) {
-        let trial_elsewhere = self.apps.iter().any(|(other, app)| other != name && app.on_trial());
+        let trial_elsewhere = self.apps.iter().find(|(other, app)| *other != name && app.on_trial());
+        let trial_elsewhere = trial_elsewhere.map(|(other, _)| other.clone());
         let Some(app) = self.apps.get_mut(name) else { return };
-        if trial_elsewhere && matches!(event, deployment::Event::Fetched) {
+        if let (Some(other), deployment::Event::Fetched) = (trial_elsewhere, &event) {
             app.held = Some(event);
+            app.waits = Some(format!("it is here, and waits until the trial of {other} has ended"));
             return;
         }
         let next = app.state.record.apply(event.clone());
@@ -128,11 +142,14 @@ impl Driver {
             if let Err(error) = record::save_app(&*self.home.disk, &self.home.layout, name, &state) {
                 let reason = crate::errors::chain(&error);
                 tracing::error!(app = %name, reason, "cannot save the app's record; nothing is changed until it can be");
+                let waits = format!("the node's disk does not take its record: {reason}");
+                app.waits = Some(orangery_wire::limits::reason(waits));
                 return self.again_later(name, event);
             }
             let before = std::mem::replace(&mut app.state, state).record;
             // It waited for its turn in a phase that is over.
             app.held = None;
+            app.waits = None;
             self.changed(name, &before);
         }
         self.act(name);

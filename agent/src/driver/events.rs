@@ -120,6 +120,7 @@ impl Driver {
                 healthy: app.healthy,
                 revoked: app.is_revoked(),
                 unwitnessed: app.state.unwitnessed,
+                waits: app.waits.clone(),
             }
         };
         self.apps.iter().map(report).collect()

@@ -10,7 +10,9 @@ use orangery_wire::{NodeId, UnixTime};
 
 use super::command::{Command, Reply};
 use super::live::Live;
+use super::owed::lasting;
 use super::refused::Refused;
+use crate::link::LinkEvent;
 use crate::store::{Batch, Store, StoreError, View};
 
 /// The present time. Tests have their own.
@@ -24,6 +26,8 @@ pub struct Core {
     pub(super) events_kept_max: u64,
     /// Every node in the database, so that a message of a known one asks nothing.
     pub(super) known: HashSet<NodeId>,
+    /// What the database did not take and nobody will say again.
+    owed: Vec<LinkEvent>,
 }
 
 /// What a committed batch owes the world. All of it may be done again; if it is lost, the next start does it
@@ -72,7 +76,7 @@ impl Core {
     /// Takes the database over.
     pub fn new(store: Store, live: Arc<Live>, clock: Clock, events_kept_max: u64) -> Result<Self, StoreError> {
         let known = store.view().node_names()?.into_iter().collect();
-        Ok(Self { store, live, clock, events_kept_max, known })
+        Ok(Self { store, live, clock, events_kept_max, known, owed: Vec::new() })
     }
 
     /// Everything that nodes should hear, from the database alone: said at each start, so that the broker needs no memory
@@ -90,8 +94,11 @@ impl Core {
     }
 
     /// Does all commands in one transaction. When the database fails, none has happened, and whoever waits for an answer
-    /// learns that by the end of the waiting.
+    /// learns that by the end of the waiting; what nodes will not say again is done with the next batch.
     pub fn apply(&mut self, commands: Vec<Command>) -> Result<Effects, StoreError> {
+        let owed = std::mem::take(&mut self.owed).into_iter().map(Command::Link);
+        let commands: Vec<Command> = owed.chain(commands).collect();
+        let lasting = lasting(&commands);
         let now = (self.clock)();
         let Self { store, live, known, events_kept_max, .. } = self;
         let committed = store.commit(|batch| {
@@ -109,6 +116,7 @@ impl Core {
                 Ok(effects)
             }
             Err(error) => {
+                self.owed = lasting;
                 self.known = self.store.view().node_names()?.into_iter().collect();
                 Err(error)
             }

@@ -37,6 +37,7 @@ pub(super) fn reported(payload: &[u8], node: &NodeId) -> Result<Reported, Reject
     check_texts(words.into_iter().chain(&reported.board), WORD_BYTES_MAX)?;
     check_texts(reported.labels.iter().flat_map(|(name, value)| [name, value]), WORD_BYTES_MAX)?;
     check_texts(reported.apps.iter().filter_map(|app| Some(&app.refusal.as_ref()?.reason)), TEXT_BYTES_MAX)?;
+    check_texts(reported.apps.iter().filter_map(|app| app.waits.as_ref()), TEXT_BYTES_MAX)?;
     Ok(reported)
 }
 

@@ -112,7 +112,7 @@ impl Candidate<'_> {
     }
 
     /// Whether telling the node to run `target` would be news to it. What it was told already is news again only if it
-    /// refused that in the same generation: then it is a retry.
+    /// refused that in the same generation, which makes it a retry, or if somebody on the node wants something else since.
     fn changes(&self, app: &AppName, target: Option<&ReleaseRow>) -> bool {
         if self.row.revoked_at.is_some() {
             return false;
@@ -125,9 +125,9 @@ impl Candidate<'_> {
         if desired.release.as_ref().map(|release| release.id) != target {
             return true;
         }
-        report.is_some_and(|report| {
-            report.generation >= desired.generation
-                && report.refusal.as_ref().is_some_and(|refusal| Some(refusal.release) == target)
+        report.filter(|report| report.generation >= desired.generation).is_some_and(|report| {
+            let refused = report.refusal.as_ref().is_some_and(|refusal| Some(refusal.release) == target);
+            refused || report.desired.as_ref().is_some_and(|there| Some(there.id) != target)
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use orangery_wire::messages::{AppReport, Evidence, Phase, Refusal, ReleaseRef, What};
+use orangery_wire::messages::{AppReport, Evidence, Phase, Refusal, RefusalCode, ReleaseRef, What};
 use orangery_wire::rest::{DesiredView, NodeView, Why, WhyLine};
 use orangery_wire::{AppName, UnixTime};
 
@@ -113,6 +113,19 @@ pub fn brought<'a>(desired: &DesiredView, report: &'a AppReport) -> Option<&'a R
     (Some(current.id) != desired.release).then_some(current)
 }
 
+/// The refusal of a release that somebody on the node rolled back, when that was another one than what was deployed.
+fn rolled_back<'a>(desired: &DesiredView, report: &'a AppReport) -> Option<&'a Refusal> {
+    let settled = report.phase == Phase::Settled && report.generation >= desired.generation;
+    let refusal = report.refusal.as_ref().filter(|refusal| settled && refusal.code == RefusalCode::RolledBack)?;
+    (Some(refusal.release) != desired.release).then_some(refusal)
+}
+
+/// With a capital letter.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// One app of the node.
 struct Question<'a> {
     node: &'a NodeView,
@@ -168,6 +181,8 @@ impl Question<'_> {
             ("revoked", "but it was revoked".to_owned())
         } else if self.node.reported.is_none() {
             ("never_seen", "but has never reported anything".to_owned())
+        } else if let (true, Some(waits)) = (self.node.online, self.waits()) {
+            ("not_taken_in", format!("and cannot take that in: {waits}"))
         } else if self.node.online {
             ("not_taken_in", "and has not taken that in yet: it should within seconds".to_owned())
         } else {
@@ -196,6 +211,14 @@ impl Question<'_> {
             );
             return self.says("installed_there", text);
         }
+        if let Some(refusal) = rolled_back(desired, report) {
+            let text = format!(
+                "{}, and since then somebody on the node has rolled back what ran there. {} It stays so until something newer is deployed.",
+                self.told(desired),
+                self.runs()
+            );
+            return WhyLine { refusal: Some(refusal.code), ..self.says(refusal.code.as_str(), text) };
+        }
         if report.phase != Phase::Settled || current != desired.release {
             return self.in_progress(desired, report);
         }
@@ -222,6 +245,11 @@ impl Question<'_> {
         WhyLine { refusal: Some(refusal.code), evidence, ..self.says(refusal.code.as_str(), text) }
     }
 
+    /// What the node says that it waits for.
+    fn waits(&self) -> Option<&str> {
+        Some(self.report?.waits.as_ref()?.trim_end_matches('.'))
+    }
+
     fn in_progress(&self, desired: &DesiredView, report: &AppReport) -> WhyLine {
         let doing = match report.phase {
             Phase::Fetching => "it is downloading and checking it",
@@ -234,6 +262,7 @@ impl Question<'_> {
             Phase::Settled => "it is about to begin",
         };
         let trouble = match self.facts.last.get(self.app) {
+            _ if self.waits().is_some() => format!(" {}.", sentence(self.waits().unwrap_or_default())),
             Some(What::Retrying { deed, reason }) => {
                 format!(" The last attempt to {deed} failed and will be made again: {}.", reason.trim_end_matches('.'))
             }

@@ -73,6 +73,13 @@ impl View<'_> {
         Ok(rows)
     }
 
+    /// How many events of its own a node has stored here.
+    pub fn events_of(&self, node: &NodeId) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM events WHERE node = ?1 AND epoch <> ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row((node.as_str(), column(OWN_EPOCH)), |row| row.get(0))?)
+    }
+
     /// The newest event of one app on one node that says more than its phase, among the node's last hundred.
     pub fn last_event(&self, node: &NodeId, app: &AppName) -> Result<Option<EventView>, StoreError> {
         let sql = "SELECT id, stored_at, event FROM \

@@ -41,6 +41,7 @@ fn report(generation: Generation, current: Option<&str>, refused: Option<&str>) 
         healthy: Some(true),
         revoked: false,
         unwitnessed: false,
+        waits: None,
     }
 }
 
@@ -128,6 +129,17 @@ fn what_is_told_already_is_not_told_again_unless_it_was_refused() {
     assert!(step(&refused, Some(&desired(4, Some("1.2.0"))), Some("1.2.0")).changes, "a retry");
     assert!(!step(&refused, Some(&desired(5, Some("1.2.0"))), Some("1.2.0")).changes, "it was told to retry already");
     assert!(!step(&refused, Some(&desired(5, Some("1.1.0"))), Some("1.1.0")).changes, "another release was refused");
+}
+
+#[test]
+fn what_somebody_on_the_node_wants_instead_can_be_taken_back_by_the_same_deployment() {
+    let elsewhere = AppReport { desired: Some(reference("1.0.0")), ..report(4, Some("1.0.0"), None) };
+    let told = desired(4, Some("1.1.0"));
+    assert!(step(&node("garage", "x", vec![elsewhere.clone()]), Some(&told), Some("1.1.0")).changes);
+    let as_told = AppReport { desired: Some(reference("1.1.0")), ..elsewhere.clone() };
+    assert!(!step(&node("garage", "x", vec![as_told]), Some(&told), Some("1.1.0")).changes);
+    let not_yet = AppReport { generation: 3, ..elsewhere };
+    assert!(!step(&node("garage", "x", vec![not_yet]), Some(&told), Some("1.1.0")).changes, "it will hear of it");
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn report(generation: u64, phase: Phase, current: Option<&str>, running: Option<
         healthy: Some(true),
         revoked: false,
         unwitnessed: false,
+        waits: None,
     }
 }
 
@@ -178,4 +179,29 @@ fn a_release_that_somebody_brought_to_the_node_is_told_from_what_was_deployed() 
     let node = node(vec![desired(4, Some("1.1.0"))], Some(vec![app]));
     let text = check(&node, &facts(None), &["installed_there"]);
     assert!(text.contains("1.1.0 (generation 4)") && text.contains("installed 1.2.0"), "{text}");
+}
+
+#[test]
+fn what_a_node_waits_for_is_told_in_its_own_words() {
+    let waits = Some("the node's disk does not take its record: no space left".to_owned());
+    let app = AppReport { waits, ..report(3, Phase::Settled, Some("1.1.0"), Some("1.1.0")) };
+    let told = desired(4, Some("1.2.0"));
+    let text = check(&node(vec![told.clone()], Some(vec![app.clone()])), &facts(None), &["not_taken_in"]);
+    assert!(text.contains("cannot take that in: the node's disk does not take its record"), "{text}");
+    let app = AppReport { generation: 4, phase: Phase::Fetching, ..app };
+    let text = check(&node(vec![told], Some(vec![app])), &facts(None), &["in_progress"]);
+    assert!(text.contains(" The node's disk does not take its record: no space left. "), "{text}");
+}
+
+#[test]
+fn a_rollback_on_the_node_after_another_release_was_refused_is_told_as_that() {
+    let refusal = Refusal { release: reference("1.1.0").id, code: RefusalCode::RolledBack, reason: String::new() };
+    let app = AppReport {
+        desired: Some(reference("1.1.0")),
+        refusal: Some(refusal),
+        ..report(4, Phase::Settled, Some("1.0.0"), Some("1.0.0"))
+    };
+    let node = node(vec![desired(4, Some("1.2.0"))], Some(vec![app]));
+    let text = check(&node, &facts(None), &["rolled_back"]);
+    assert!(text.contains("somebody on the node has rolled back what ran there. It runs 1.0.0."), "{text}");
 }

@@ -1,0 +1,151 @@
+//! The coordinator: its real engine without the thread, on its real database in memory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use orangery::engine::{Command, Core, Effects, Live};
+use orangery::link::values::Values;
+use orangery::store::{Store, StoreError};
+
+use crate::world::EPOCH_SECS;
+
+/// Worlds of one process have databases of their own.
+static DATABASES: AtomicU64 = AtomicU64::new(0);
+/// More events than any run has.
+const EVENTS_KEPT_MAX: u64 = 100_000_000;
+/// Commands in one transaction, as in the engine's thread.
+const BATCH_MAX: usize = 256;
+
+/// An event of a node, by its number.
+#[derive(Debug, Clone, Copy)]
+pub struct EventNumber {
+    /// The node.
+    pub node: usize,
+    /// Its sequence.
+    pub sequence: u64,
+}
+
+/// The coordinator, running or not.
+pub struct Coordinator {
+    /// Keeps the database in memory while the coordinator is down, and reads it.
+    pub keeper: Store,
+    /// The engine, while it runs.
+    pub core: Option<Core>,
+    /// Who is connected, as far as the running engine knows.
+    pub live: Option<Arc<Live>>,
+    /// What the broker should hold.
+    pub values: Values,
+    /// Its session with the broker.
+    pub session: Option<u64>,
+    /// When it started, or lost or found its broker; virtual milliseconds.
+    pub changed_at: u64,
+    /// Until then the database takes nothing; virtual milliseconds.
+    pub full_until: u64,
+    /// A turn is due.
+    pub turn_due: bool,
+    /// Nothing of it arrives at the broker before this.
+    pub to_broker_at: u64,
+    /// What is committed of each node's events.
+    pub stored: Vec<BTreeSet<u64>>,
+    inbox: Vec<(Command, Option<EventNumber>)>,
+    packet: u16,
+    database: PathBuf,
+    clock: Arc<AtomicU64>,
+}
+
+impl Coordinator {
+    /// One that does not run yet, with an empty database.
+    pub fn new() -> Result<Self, String> {
+        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+        let database = PathBuf::from(format!("file:orangery-sim-{number}?mode=memory&cache=shared"));
+        let keeper = Store::open(&database).map_err(|error| error.to_string())?;
+        Ok(Self {
+            keeper,
+            core: None,
+            live: None,
+            values: Values::default(),
+            session: None,
+            changed_at: 0,
+            full_until: 0,
+            turn_due: false,
+            to_broker_at: 0,
+            stored: Vec::new(),
+            inbox: Vec::new(),
+            packet: 0,
+            database,
+            clock: Arc::new(AtomicU64::new(EPOCH_SECS)),
+        })
+    }
+
+    /// Sets its clock, which is right.
+    pub fn set_time(&self, secs: u64) {
+        self.clock.store(secs, Ordering::Relaxed);
+    }
+
+    /// Starts; returns what nodes should hear again.
+    pub fn start(&mut self) -> Result<Effects, StoreError> {
+        let store = Store::open(&self.database)?;
+        let live = Arc::new(Live::load(store.view())?);
+        let clock = self.clock.clone();
+        let core = Core::new(store, live.clone(), Arc::new(move || clock.load(Ordering::Relaxed)), EVENTS_KEPT_MAX)?;
+        let effects = core.restate();
+        (self.core, self.live) = (Some(core), Some(live));
+        effects
+    }
+
+    /// It is gone, with everything that was not committed.
+    pub fn stop(&mut self) {
+        (self.core, self.live, self.session) = (None, None, None);
+        self.values = Values::default();
+        self.inbox.clear();
+        self.turn_due = false;
+    }
+
+    /// Something to do in the next turn. `true`: none was due yet.
+    pub fn hear(&mut self, command: Command, event: Option<EventNumber>) -> bool {
+        self.inbox.push((command, event));
+        !std::mem::replace(&mut self.turn_due, true)
+    }
+
+    /// Nothing waits to be done or said.
+    pub fn is_idle(&self) -> bool {
+        self.inbox.is_empty() && self.values.pending() == 0
+    }
+
+    /// Does what has gathered, in one transaction, which may be made to fail. `None` when it does not run.
+    pub fn turn(&mut self, fails: bool) -> Option<Result<Effects, StoreError>> {
+        self.turn_due = false;
+        let core = self.core.as_mut()?;
+        let rest = self.inbox.split_off(self.inbox.len().min(BATCH_MAX));
+        let batch = std::mem::replace(&mut self.inbox, rest);
+        let (commands, events): (Vec<Command>, Vec<Option<EventNumber>>) = batch.into_iter().unzip();
+        let effects = if fails {
+            // Somebody else holds the database: the engine's own transaction does not even begin.
+            self.keeper.commit(|_| Ok(core.apply(commands))).and_then(|applied| applied)
+        } else {
+            core.apply(commands)
+        };
+        if effects.is_ok() {
+            for event in events.into_iter().flatten() {
+                if let Some(stored) = self.stored.get_mut(event.node) {
+                    stored.insert(event.sequence);
+                }
+            }
+        }
+        Some(effects)
+    }
+
+    /// Whether another turn is needed.
+    pub fn has_more(&mut self) -> bool {
+        let more = !self.inbox.is_empty();
+        more && !std::mem::replace(&mut self.turn_due, true)
+    }
+
+    /// A number for the next packet.
+    pub fn next_packet(&mut self) -> u16 {
+        self.packet = self.packet.checked_add(1).unwrap_or(1);
+        self.packet
+    }
+}
