@@ -56,3 +56,32 @@ dist:
 bench *FIGURES: dist
     cargo build --release --workspace --bins
     ORANGERY_PROGRAMS=target/dist cargo run --release -p orangery-tests --bin bench -- {{FIGURES}}
+
+# what is missing for cross-compiling, packaging and ARM tests; --install brings what apt, pip and cargo can
+ensure *OPTIONS:
+    packaging/ensure.sh {{OPTIONS}}
+
+# static programs for aarch64, armv7 and x86_64, or those that are named; sizes are printed and gated
+cross *TARGETS:
+    packaging/cross.sh {{TARGETS}}
+
+# Debian packages of what `just cross` built
+packages *TARGETS:
+    packaging/packages.sh {{TARGETS}}
+
+# tarballs of the packages, signed with `--key SSH_KEY`
+tarballs *OPTIONS:
+    packaging/tarball.sh {{OPTIONS}}
+
+# the agent built twice from different directories: the same bytes?
+reproducible:
+    packaging/reproducible.sh
+
+# the tests of wire, trust and agent as ARM programs under qemu
+test-arm *OPTIONS:
+    packaging/test-arm.sh {{OPTIONS}}
+
+# the packages in a booted Debian: installed, joined, upgraded in the middle of a deployment, purged; needs root
+test-packages:
+    packaging/lint.sh
+    cargo test -p orangery-tests --test packages -- --ignored --nocapture --test-threads 1

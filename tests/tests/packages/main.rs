@@ -64,8 +64,10 @@ fn an_upgrade_of_the_package_waits_for_the_deployment_and_then_restarts_the_agen
     site.succeed(&["touch", "/var/gate"]);
     site.fleet.settled_on(NAME, "1.1.0");
     eventually("the agent runs its new program", || (site.process(AGENT) != before).then_some(()));
-    let program = format!("/proc/{}/exe", site.process(AGENT));
-    assert_eq!(site.succeed(&["readlink", &program]).trim(), "/usr/bin/orangery-agent");
+    eventually("it is the program of the package", || {
+        let program = format!("/proc/{}/exe", site.process(AGENT));
+        (site.machine.said(&["readlink", &program]).trim() == "/usr/bin/orangery-agent").then_some(())
+    });
     site.serves("1.1.0");
     let started = |what: &What| matches!(what, What::PhaseChanged { phase: Phase::Activating, .. });
     let starts = site.fleet.events(NAME).iter().filter(|view| started(&view.event.what)).count();
