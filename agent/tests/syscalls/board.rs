@@ -51,6 +51,8 @@ impl Outcome {
 pub struct Board {
     directory: tempfile::TempDir,
     agent: Option<Child>,
+    /// The agent, when `agent` is its strace.
+    below: Option<u32>,
     /// strace, when it is not the agent's parent.
     tracer: Option<Child>,
 }
@@ -165,7 +167,7 @@ impl Board {
         // Read by all of them, and never written.
         std::os::unix::fs::symlink(template.directory.path().join("releases"), directory.path().join("releases"))
             .unwrap();
-        Self { directory, agent: None, tracer: None }
+        Self { directory, agent: None, below: None, tracer: None }
     }
 
     pub fn directory(&self) -> &Path {
@@ -197,7 +199,8 @@ impl Board {
         let strace = self.agent.as_mut().unwrap();
         // Until it has become the agent, or was hit so early that it is over.
         eventually("strace starts the agent", || {
-            (child_of(strace.id()).is_some() || strace.try_wait().unwrap().is_some()).then_some(())
+            self.below = child_of(strace.id());
+            (self.below.is_some() || strace.try_wait().unwrap().is_some()).then_some(())
         });
     }
 
@@ -241,7 +244,7 @@ impl Board {
             return false;
         }
         // strace goes on as long as the app does.
-        !is_strace(agent.id()) || child_of(agent.id()).is_some()
+        self.below.is_none_or(runs)
     }
 
     fn status(&self) -> Option<StatusView> {
@@ -317,7 +320,7 @@ impl Board {
         let Some(mut agent) = self.agent.take() else { return };
         self.end_tracer();
         // strace passes nothing on: its child is asked.
-        signal(child_of(agent.id()).unwrap_or(agent.id()), rustix::process::Signal::TERM);
+        signal(self.below.take().unwrap_or(agent.id()), rustix::process::Signal::TERM);
         let status = agent.wait().unwrap();
         assert!(status.success() || status.signal().is_some(), "{status}\n{}", self.log());
     }
@@ -326,11 +329,13 @@ impl Board {
     pub fn kill(&mut self) {
         self.end_tracer();
         let Some(mut agent) = self.agent.take() else { return };
-        if let Some(child) = child_of(agent.id()) {
-            signal(child, rustix::process::Signal::KILL);
+        let below = self.below.take();
+        if let Some(below) = below {
+            signal(below, rustix::process::Signal::KILL);
         }
         let _ = agent.kill();
         agent.wait().unwrap();
+        eventually("the killed agent is gone", || below.is_none_or(|below| !runs(below)).then_some(()));
     }
 
     fn end_tracer(&mut self) {
@@ -375,11 +380,13 @@ fn is_named(pid: u32, name: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
 }
 
-fn is_strace(pid: u32) -> bool {
-    is_named(pid, "strace")
+/// Whether it is the agent, and not a zombie.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    is_named(pid, "orangery-agent") && !stat.contains(") Z") && !stat.contains(") X")
 }
 
-/// The agent below its strace, as long as it is not a zombie.
+/// The agent below its strace. The kernel's list may miss one that is there: to be asked until it does not.
 fn child_of(strace: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).ok()?;
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| is_named(*pid, "orangery-agent"))
