@@ -86,7 +86,7 @@ impl Notifier {
 }
 
 /// Between two looks at what the status says, when nothing more often is asked for.
-const STATUS_PAUSE: Duration = Duration::from_secs(60);
+const STATUS_PAUSE: Duration = Duration::from_mins(1);
 /// For one message to be taken.
 const LONGEST: Duration = Duration::from_secs(5);
 

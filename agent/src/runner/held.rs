@@ -5,6 +5,7 @@
 //! back from it (pidfd_getfd(2), Linux 5.6). Where it may not, the address is free for a moment at the next switch.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -42,12 +43,11 @@ impl Held {
                     "cannot listen on {address} for the socket {name}: {error}; does another program use the address?"
                 )
             };
-            if !sockets.contains_key(&listen.address) {
-                sockets.insert(listen.address, listening(listen.address).map_err(failed)?);
-            }
-            if let Some(socket) = sockets.get(&listen.address) {
-                copies.push(socket.try_clone().map_err(failed)?.into());
-            }
+            let socket = match sockets.entry(listen.address) {
+                Entry::Occupied(held) => held.into_mut(),
+                Entry::Vacant(missing) => missing.insert(listening(listen.address).map_err(failed)?),
+            };
+            copies.push(socket.try_clone().map_err(failed)?.into());
         }
         Ok(copies)
     }
