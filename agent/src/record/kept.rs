@@ -121,13 +121,11 @@ fn read_state<T: Formatted>(disk: &dyn Disk, path: &Path) -> Result<T, Unread> {
     }
     let damaged = |error: serde_json::Error| Unread::Damaged(error.to_string());
     let found = serde_json::from_slice::<Head>(&bytes).map_err(damaged)?.format;
-    match T::READERS.iter().find(|reader| reader.format == found) {
-        Some(reader) => (reader.read)(&bytes).map_err(damaged),
-        None => {
-            let known: Vec<String> = T::READERS.iter().map(|reader| reader.format.to_string()).collect();
-            Err(Unread::Foreign { found, known: known.join(", ") })
-        }
+    if let Some(reader) = T::READERS.iter().find(|reader| reader.format == found) {
+        return (reader.read)(&bytes).map_err(damaged);
     }
+    let known: Vec<String> = T::READERS.iter().map(|reader| reader.format.to_string()).collect();
+    Err(Unread::Foreign { found, known: known.join(", ") })
 }
 
 /// One member of a file that is whole, whatever its format.

@@ -95,9 +95,9 @@ impl Files {
     pub fn prove(&self, started: &Started, fragment: &str) -> Result<(), Failure> {
         let unit = std::fs::read_to_string(fragment)
             .map_err(|error| failed("read the agent's unit", Path::new(fragment), &error))?;
-        self.put(&self.package_ready, &text::package(&unit)?)?;
-        self.put(&self.package_service, &text::package_service(&self.unit, &self.package_ready, &self.package)?)?;
-        self.put(&self.current, &text::current(started, &name(&self.package_service))?)
+        put(&self.package_ready, &text::package(&unit)?)?;
+        put(&self.package_service, &text::package_service(&self.unit, &self.package_ready, &self.package)?)?;
+        put(&self.current, &text::current(started, &name(&self.package_service))?)
     }
 
     /// Removes what a trial left, and what systemd left for the package's agent. The trace of one that systemd ended stays.
@@ -123,11 +123,11 @@ impl Files {
         }
         Ok(())
     }
+}
 
-    /// Replaces a file unless it says so already: flash wears.
-    fn put(&self, path: &Path, text: &str) -> Result<(), Failure> {
-        if read(path).as_deref() == Some(text) { Ok(()) } else { replace(path, text) }
-    }
+/// Replaces a file unless it says so already: flash wears.
+fn put(path: &Path, text: &str) -> Result<(), Failure> {
+    if read(path).as_deref() == Some(text) { Ok(()) } else { replace(path, text) }
 }
 
 fn name(path: &Path) -> String {
