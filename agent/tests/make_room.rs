@@ -29,7 +29,7 @@ impl Node {
     async fn new() -> Option<Self> {
         let small = SmallDisk::new(16_000_000)?;
         let mut world = World::new().await;
-        world.settings.state_dir = small.path().to_owned();
+        small.path().clone_into(&mut world.settings.state_dir);
         world.join();
         Some(Self { small, world })
     }

@@ -124,7 +124,9 @@ fn each_trouble_of_a_node_is_found_by_its_code_and_nothing_is_changed() {
     ];
     for (files, codes) in damages {
         let whole: Vec<_> = files.iter().map(|file| std::fs::read(state.join(file)).unwrap()).collect();
-        files.iter().for_each(|file| std::fs::write(state.join(file), b"{").unwrap());
+        for file in files {
+            std::fs::write(state.join(file), b"{").unwrap();
+        }
         let before = snapshot(&state);
         assert_eq!(needs(&node), codes, "{files:?}");
         assert_eq!(snapshot(&state), before, "it changes nothing");

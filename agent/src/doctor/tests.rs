@@ -29,7 +29,7 @@ fn the_page_for_operators_has_the_same_table() {
 #[test]
 fn a_look_that_hangs_holds_up_nobody() {
     let begin = Instant::now();
-    let hangs = within(Duration::from_millis(50), || std::thread::park());
+    let hangs = within(Duration::from_millis(50), std::thread::park);
     assert_eq!(hangs, None);
     assert!(begin.elapsed() < Duration::from_secs(5));
     assert_eq!(within(PATIENCE, || 7), Some(7));

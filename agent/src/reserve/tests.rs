@@ -97,11 +97,12 @@ fn a_full_disk_takes_what_must_be_written_until_the_reserve_is_used_up() {
     reserve.fill().unwrap();
     small.fill(0);
     let disk = ReservedDisk::new(RealDisk, reserve.clone());
+    let bytes = vec![1; 100_000];
     let file = |n: u64| small.0.path().join(format!("file-{n}"));
-    assert!(is_full(&RealDisk.write_new(&file(0), &[1; 100_000], 0o600).unwrap_err()));
+    assert!(is_full(&RealDisk.write_new(&file(0), &bytes, 0o600).unwrap_err()));
     let mut written = 0;
-    while disk.write_new(&file(written), &[1; 100_000], 0o600).is_ok() {
-        assert_eq!(disk.read(&file(written), 100_000).unwrap(), [1; 100_000]);
+    while disk.write_new(&file(written), &bytes, 0o600).is_ok() {
+        assert_eq!(disk.read(&file(written), 100_000).unwrap(), bytes);
         assert_eq!(reserve.state(), Some(ReserveState::Freed));
         assert!(small.free() <= reserve.step(), "not all of it is given up at once");
         written += 1;

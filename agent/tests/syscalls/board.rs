@@ -1,6 +1,7 @@
 //! A node as its agent's program sees it: a directory, a settings file, a socket.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -150,12 +151,10 @@ fn write_identity(to: &Path) {
         ("ca.pem", ca.pem()),
         ("coordinator.json", coordinator.into()),
     ] {
-        use std::os::unix::fs::PermissionsExt;
         fs::write(to.join(name), content).unwrap();
         fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let parent = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    fs::set_permissions(to, parent).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 impl Board {
@@ -223,13 +222,13 @@ impl Board {
         let tracer = self.tracer.as_ref().unwrap().id();
         eventually("strace has attached to every thread", || {
             let threads = fs::read_dir(format!("/proc/{agent}/task")).ok()?;
-            let traced = |thread: fs::DirEntry| {
+            let is_traced = |thread: fs::DirEntry| {
                 let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
                 status
                     .lines()
                     .any(|line| line.strip_prefix("TracerPid:").is_some_and(|by| by.trim() == tracer.to_string()))
             };
-            threads.flatten().all(traced).then_some(())
+            threads.flatten().all(is_traced).then_some(())
         });
     }
 

@@ -73,13 +73,13 @@ impl World {
         self.coordinator.changed_at = self.now;
         self.command(Command::Link(LinkEvent::Up), None);
         for (node, channel, payload) in self.broker.said_by_nodes() {
-            self.to_subscriber(node, channel, payload);
+            self.forward_to_coordinator(node, channel, payload);
         }
         self.coordinator.values.restart();
         self.hand_over();
     }
 
-    pub(crate) fn to_coordinator(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
+    pub(crate) fn reaches_coordinator(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
         self.nodes[n].line.travelling -= 1;
         if self.coordinator.session != Some(session) {
             self.counts.messages_lost += 1;
@@ -105,7 +105,7 @@ impl World {
     fn ack_too_early(&mut self, n: usize, event: EventNumber) {
         let acked = Acked { epoch: self.nodes[n].shelf.epoch(), sequence: event.sequence };
         if let (Some(session), Ok(payload)) = (self.broker.sessions.get(&n).copied(), serde_json::to_vec(&acked)) {
-            self.to_session(n, session, Channel::Acked, payload);
+            self.forward_to_node(n, session, Channel::Acked, payload);
         }
     }
 
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    pub(crate) fn to_broker(&mut self, session: u64, packet: u16, value: Value) {
+    pub(crate) fn reaches_broker(&mut self, session: u64, packet: u16, value: &Value) {
         if self.broker.coordinator != Some(session) {
             return;
         }
@@ -182,7 +182,7 @@ impl World {
         if let Some(session) = self.broker.sessions.get(&n).copied()
             && !payload.is_empty()
         {
-            self.to_session(n, session, value.channel, payload);
+            self.forward_to_node(n, session, value.channel, payload);
         }
     }
 

@@ -57,9 +57,7 @@ impl World {
         }
         let session = self.broker.new_session();
         self.broker.sessions.insert(n, session);
-        let line = &mut self.nodes[n].line;
-        (line.session, line.failures, line.changed_at) = (Some(session), 0, self.now);
-        (line.to_node_at, line.from_node_at) = (self.now, self.now);
+        self.nodes[n].line.connect(session, self.now);
         self.note(n, "connects", session, 0);
         let online = Online { online: true, boot_id: format!("boot-{}", self.nodes[n].boot) };
         self.says(n, Channel::Online, serde_json::to_vec(&online).unwrap_or_default());
@@ -79,7 +77,7 @@ impl World {
         look(&self.nodes[n].shared).up = true;
         for channel in [Channel::Desired, Channel::Acked] {
             if let Some(payload) = self.broker.retained(n, channel) {
-                self.to_session(n, session, channel, payload);
+                self.forward_to_node(n, session, channel, payload);
             }
         }
         self.tell(n, life, Event::Link(LinkEvent::Up));
@@ -100,7 +98,7 @@ impl World {
         self.at(at, Due::FromNode { node: n, session, channel, payload });
     }
 
-    pub(crate) fn from_node(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
+    pub(crate) fn reaches_broker_from_node(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
         self.nodes[n].line.travelling -= 1;
         if self.broker.sessions.get(&n) != Some(&session) || !self.nodes[n].line.passes() {
             self.counts.messages_lost += 1;
@@ -110,18 +108,18 @@ impl World {
         if matches!(channel, Channel::Reported | Channel::Online) {
             self.broker.retain(n, channel, &payload);
         }
-        self.to_subscriber(n, channel, payload);
+        self.forward_to_coordinator(n, channel, payload);
     }
 
     /// The coordinator hears what nodes say, while it is connected.
-    pub(crate) fn to_subscriber(&mut self, n: usize, channel: Channel, payload: Vec<u8>) {
+    pub(crate) fn forward_to_coordinator(&mut self, n: usize, channel: Channel, payload: Vec<u8>) {
         let Some(session) = self.broker.coordinator else { return };
         self.nodes[n].line.travelling += 1;
         self.later(2, Due::ToCoordinator { node: n, session, channel, payload });
     }
 
     /// The broker has something for a node.
-    pub(crate) fn to_session(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
+    pub(crate) fn forward_to_node(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
         let takes = self.nodes[n].random.between(5, 300);
         let line = &mut self.nodes[n].line;
         let at = (self.now + takes).max(line.to_node_at + 1);
@@ -130,7 +128,7 @@ impl World {
         self.at(at, Due::ToNode { node: n, session, channel, payload });
     }
 
-    pub(crate) fn to_node(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
+    pub(crate) fn reaches_node(&mut self, n: usize, session: u64, channel: Channel, payload: Vec<u8>) {
         let node = &mut self.nodes[n];
         node.line.travelling -= 1;
         if node.line.session != Some(session) || !node.line.passes() {
@@ -222,7 +220,7 @@ impl World {
         let offline = Online { online: false, boot_id: format!("boot-{}", self.nodes[n].boot) };
         let payload = serde_json::to_vec(&offline).unwrap_or_default();
         self.broker.retain(n, Channel::Online, &payload);
-        self.to_subscriber(n, Channel::Online, payload);
+        self.forward_to_coordinator(n, Channel::Online, payload);
     }
 
     /// The broker goes down and takes every session with it.

@@ -96,6 +96,12 @@ struct WallClock {
 }
 
 impl Line {
+    /// A session begins at this virtual millisecond; nothing of an earlier one is on its way any more.
+    pub fn connect(&mut self, session: u64, now: u64) {
+        (self.session, self.failures, self.changed_at) = (Some(session), 0, now);
+        (self.to_node_at, self.from_node_at) = (now, now);
+    }
+
     /// Whether packets pass.
     pub fn passes(&self) -> bool {
         self.cuts == 0 && self.cut_by.is_none()

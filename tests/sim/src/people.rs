@@ -94,7 +94,7 @@ impl World {
     /// At most one node in fifty.
     fn revoke(&mut self) {
         let n = self.random.below(self.nodes.len() as u64);
-        if n % 50 != 0 {
+        if !n.is_multiple_of(50) {
             return;
         }
         self.note(Line::NOWHERE, "revoke", n, 0);

@@ -123,7 +123,7 @@ impl World {
         let node = &self.nodes[n];
         let Phase::Fetching { release, .. } = record.phase else { return None };
         let sealed = orangery_agent::install::sealed(&*node.disk, &node.layout, app, &release).is_some();
-        if !sealed || node.underway.get(app).is_some_and(|underway| underway.is_at_work()) {
+        if !sealed || node.underway.get(app).is_some_and(super::outside::Underway::is_at_work) {
             return None;
         }
         let others = self.catalogue.apps().into_iter().filter(|other| other != app);

@@ -72,7 +72,8 @@ impl Trace {
     /// The hash of all lines, in hexadecimal digits.
     pub fn hash(&self) -> String {
         let digest = self.context.clone().finish();
-        digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let first: [u8; 16] = std::array::from_fn(|n| digest.as_ref()[n]);
+        format!("{:032x}", u128::from_be_bytes(first))
     }
 }
 

@@ -245,14 +245,16 @@ impl World {
             Due::Connected { node, life, session } => self.connected(node, life, session),
             Due::NodeNotices { node, session } => self.node_notices(node, session),
             Due::BrokerNotices { node, session } => self.broker_notices(node, session),
-            Due::ToNode { node, session, channel, payload } => self.to_node(node, session, channel, payload),
-            Due::FromNode { node, session, channel, payload } => self.from_node(node, session, channel, payload),
+            Due::ToNode { node, session, channel, payload } => self.reaches_node(node, session, channel, payload),
+            Due::FromNode { node, session, channel, payload } => {
+                self.reaches_broker_from_node(node, session, channel, payload);
+            }
             Due::Resend { node, life, moved_at } => self.resend(node, life, moved_at),
             Due::Tick { node, life } => self.tick(node, life),
             Due::ToCoordinator { node, session, channel, payload } => {
-                self.to_coordinator(node, session, channel, payload);
+                self.reaches_coordinator(node, session, channel, payload);
             }
-            Due::ToBroker { session, packet, value } => self.to_broker(session, packet, value),
+            Due::ToBroker { session, packet, value } => self.reaches_broker(session, packet, &value),
             Due::BrokerAcks { session, packet } => self.broker_acks(session, packet),
             Due::Turn => self.turn(),
             Due::CoordinatorStarts => self.coordinator_starts(),

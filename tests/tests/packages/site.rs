@@ -119,9 +119,9 @@ fn packages() -> &'static Path {
             other => other,
         };
         for revision in ["1", "2"] {
-            let mut make = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/packages.sh"));
-            make.args(["--here", profile]).env("ORANGERY_REVISION", revision).env("ORANGERY_OUT", made.path());
-            succeed(make.env("CARGO_TARGET_DIR", directory.parent().unwrap()));
+            let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/packages.sh"));
+            script.args(["--here", profile]).env("ORANGERY_REVISION", revision).env("ORANGERY_OUT", made.path());
+            succeed(script.env("CARGO_TARGET_DIR", directory.parent().unwrap()));
         }
         made
     });

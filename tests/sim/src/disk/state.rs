@@ -107,7 +107,7 @@ impl State {
 
     pub(super) fn put(&mut self, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
         let size = blocks(&bytes);
-        let old = self.content(path).map(|(_, content)| blocks(&content.bytes)).unwrap_or(0);
+        let old = self.content(path).map_or(0, |(_, content)| blocks(&content.bytes));
         if size > self.free_bytes + old {
             return Err(io::ErrorKind::StorageFull.into());
         }
