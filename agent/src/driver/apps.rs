@@ -25,6 +25,10 @@ pub struct App {
     doing: Option<(Effect, CallOff)>,
     /// An event that waits until another app's trial is over: one at a time on a node.
     held: Option<deployment::Event>,
+    /// What happened and the disk did not take. Nothing else is taken in, and nothing begun, before it has.
+    owed: Option<deployment::Event>,
+    /// It will be said again.
+    again_due: bool,
     /// What keeps the deployment from going on at this moment, for people.
     pub waits: Option<String>,
     /// The probes of the committed release.
@@ -127,6 +131,9 @@ impl Driver {
 
     /// Lets the core say what follows from `event`, saves that, and only then acts.
     pub(super) fn step(&mut self, name: &AppName, event: deployment::Event) {
+        if !self.pay(name, &event) {
+            return;
+        }
         let trial_elsewhere = self.apps.iter().find(|(other, app)| *other != name && app.on_trial());
         let trial_elsewhere = trial_elsewhere.map(|(other, _)| other.clone());
         let Some(app) = self.apps.get_mut(name) else { return };
@@ -144,8 +151,13 @@ impl Driver {
                 tracing::error!(app = %name, reason, "cannot save the app's record; nothing is changed until it can be");
                 let waits = format!("the node's disk does not take its record: {reason}");
                 app.waits = Some(orangery_wire::limits::reason(waits));
-                return self.again_later(name, event);
+                app.owed = Some(event.clone());
+                if !std::mem::replace(&mut app.again_due, true) {
+                    self.again_later(name, event);
+                }
+                return;
             }
+            app.again_due = false;
             let before = std::mem::replace(&mut app.state, state).record;
             // It waited for its turn in a phase that is over.
             app.held = None;
@@ -157,6 +169,19 @@ impl Driver {
         self.release_held();
     }
 
+    /// Takes in first what the disk did not take before `event`. As long as it does not, nothing may be begun: what the old
+    /// record asks for may be a try that was not paid for, and a release that takes its node down would do so without end.
+    fn pay(&mut self, name: &AppName, event: &deployment::Event) -> bool {
+        let Some(app) = self.apps.get_mut(name) else { return true };
+        let Some(owed) = app.owed.take().filter(|owed| owed != event) else { return true };
+        self.step(name, owed);
+        let Some(app) = self.apps.get(name).filter(|app| app.owed.is_some()) else { return true };
+        if app.state.record.apply(event.clone()) != app.state.record {
+            self.again_later(name, event.clone());
+        }
+        false
+    }
+
     fn again_later(&self, name: &AppName, event: deployment::Event) {
         let Some(app) = self.apps.get(name) else { return };
         let seen = Box::new(app.state.record.clone());
@@ -166,7 +191,9 @@ impl Driver {
     /// An event is due again. An outcome belongs to the record that waited for it and to no other; a wish has its
     /// generation and is judged by that.
     pub(super) fn again(&mut self, name: &AppName, seen: &Record, event: deployment::Event) {
-        let same = self.apps.get(name).is_some_and(|app| app.state.record == *seen);
+        let Some(app) = self.apps.get_mut(name) else { return };
+        app.again_due &= app.owed.as_ref() != Some(&event);
+        let same = app.state.record == *seen;
         if same || matches!(event, deployment::Event::Desired { .. }) {
             self.step(name, event);
         }
