@@ -1,7 +1,7 @@
 //! What is wrong with this node, looked at from outside of the agent: `orangery-agent doctor`.
 //!
 //! Every look reads only, and none can hold up the others: each has a thread of its own, and what has not answered in
-//! [`PATIENCE`] is said not to have been looked at. An agent that runs is asked through its socket and never disturbed.
+//! `PATIENCE` is said not to have been looked at. An agent that runs is asked through its socket and never disturbed.
 
 mod agent;
 mod board;

@@ -1,6 +1,6 @@
 //! The agent as an app of its own: making a release of it run means to have systemd start that program in place of this one.
 //!
-//! A trial is a drop-in in /run over the unit that this agent is (see [`files`]), with one way back, `UNIT.restore.service`,
+//! A trial is a drop-in in /run over the unit that this agent is (see `files`), with one way back, `UNIT.restore.service`,
 //! in which there is no code of ours. Three may take it: systemd when the new agent does not start, crashes or hangs; a timer
 //! when the trial takes longer than it may; the new agent when it finds that it is not well. A power cut takes the drop-in
 //! away. A commit writes a drop-in of the same kind in /etc; should a proven agent not start any more, `UNIT.package.service`
