@@ -35,9 +35,18 @@ impl Machine {
 
     /// A new machine, booted, with copies of these files of the host; whoever could execute one here can there.
     pub fn with(files: &[(PathBuf, &str)]) -> Self {
+        Self::of(image(), files)
+    }
+
+    /// The same, of a Debian that has these packages besides.
+    pub fn with_packages(packages: &[&str], files: &[(PathBuf, &str)]) -> Self {
+        Self::of(&image_with(packages), files)
+    }
+
+    fn of(image: &Path, files: &[(PathBuf, &str)]) -> Self {
         let root = tempfile::tempdir_in(cache()).unwrap();
         let mut unpack = Command::new("tar");
-        let unpacked = unpack.args(["--numeric-owner", "-xf"]).arg(image()).arg("-C").arg(root.path()).status();
+        let unpacked = unpack.args(["--numeric-owner", "-xf"]).arg(image).arg("-C").arg(root.path()).status();
         assert!(unpacked.unwrap().success(), "the root file system cannot be unpacked");
         // The directory is the machine's root directory, for users that are not root too.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -195,21 +204,26 @@ fn cache() -> PathBuf {
 /// was built here runs there.
 fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        assert!(rustix::process::geteuid().is_root(), "these tests need root");
-        let suite = suite();
-        let image = cache().join(format!("{suite}.tar"));
-        if !image.exists() {
-            make_image(&suite, &image);
-        }
-        image
-    })
+    IMAGE.get_or_init(|| image_with(&[]))
 }
 
-fn make_image(suite: &str, image: &Path) {
+/// The same with packages besides, kept under their names.
+fn image_with(packages: &[&str]) -> PathBuf {
+    assert!(rustix::process::geteuid().is_root(), "these tests need root");
+    let suite = suite();
+    let name: Vec<&str> = std::iter::once(suite.as_str()).chain(packages.iter().copied()).collect();
+    let image = cache().join(format!("{}.tar", name.join("+")));
+    if !image.exists() {
+        make_image(&suite, packages, &image);
+    }
+    image
+}
+
+fn make_image(suite: &str, packages: &[&str], image: &Path) {
     let beside = image.with_extension(format!("{}.new.tar", std::process::id()));
     let mut command = Command::new("mmdebstrap");
-    command.args(["--quiet", "--variant=minbase", "--include=systemd,systemd-sysv,dbus"]);
+    let packages = [&["systemd", "systemd-sysv", "dbus"], packages].concat();
+    command.args(["--quiet", "--variant=minbase", &format!("--include={}", packages.join(","))]);
     let left_out = ["man", "locale", "doc", "zoneinfo"];
     command.args(left_out.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
     command.arg(suite).arg(&beside).args(package_sources());

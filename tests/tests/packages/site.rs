@@ -25,12 +25,18 @@ pub struct Site {
     pub machine: Machine,
     /// The owner's side. Its coordinator is the one in the machine.
     pub fleet: Fleet,
-    port: u16,
+    /// Of the greeter.
+    pub port: u16,
 }
 
 impl Site {
     /// A machine with nothing installed, and with the packages in /root.
     pub fn new() -> Self {
+        Self::with(Machine::with)
+    }
+
+    /// The same in a machine of one's own.
+    pub fn with(machine: impl FnOnce(&[(PathBuf, &str)]) -> Machine) -> Self {
         let fleet = Fleet::init(&Setup::default());
         let packages = packages();
         let files: Vec<PathBuf> = fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -38,7 +44,7 @@ impl Site {
             files.iter().map(|file| format!("/root/{}", file.file_name().unwrap().to_str().unwrap())).collect();
         let copies: Vec<(PathBuf, &str)> = files.iter().cloned().zip(inside.iter().map(String::as_str)).collect();
         assert_eq!(copies.len(), 4, "two packages in two revisions: {copies:?}");
-        Self { machine: Machine::with(&copies), fleet, port: free_port() }
+        Self { machine: machine(&copies), fleet, port: free_port() }
     }
 
     /// Installs one revision of a package.
@@ -109,7 +115,7 @@ impl Drop for Site {
 }
 
 /// A directory with two revisions of each package, of the programs that the other tests try. Made once.
-fn packages() -> &'static Path {
+pub fn packages() -> &'static Path {
     static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = MADE.get_or_init(|| {
         let made = tempfile::tempdir().unwrap();
