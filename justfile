@@ -85,3 +85,7 @@ test-arm *OPTIONS:
 test-packages:
     packaging/lint.sh
     cargo test -p orangery-tests --test packages -- --ignored --nocapture --test-threads 1
+
+# the Ansible collection over SSH into a booted Debian, after its linter; needs root, cargo-deb and python3-venv
+test-ansible:
+    cargo test -p orangery-tests --test ansible -- --ignored --nocapture --test-threads 1

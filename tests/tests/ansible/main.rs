@@ -85,7 +85,8 @@ impl Controller {
         let output = self.play(name, words);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        let counts = said.lines().filter_map(|line| line.split_once("changed=")?.1.split(' ').next()?.parse::<u32>().ok());
+        let counts =
+            said.lines().filter_map(|line| line.split_once("changed=")?.1.split(' ').next()?.parse::<u32>().ok());
         counts.sum()
     }
 }
