@@ -1,0 +1,219 @@
+//! What a node goes through, each from the state that a real one would be in before it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use orangery_wire::ReleaseId;
+
+use crate::image::{Image, Node, file};
+use crate::node::{Agent, Board, Recording, directory};
+use crate::owner::{Owner, Release, key};
+use crate::recovery::Truth;
+use orangery_wire::token::Token;
+
+/// One scenario: how it begins, what happens.
+pub struct Scenario {
+    pub name: &'static str,
+    start: Image,
+    deed: Deed,
+}
+
+/// What is done to an agent that runs.
+type Done = Box<dyn Fn(&Agent<'_>, &Stage) + Sync + Send>;
+
+enum Deed {
+    Join,
+    Run(Done),
+}
+
+/// The owner's releases, each in a directory that a node can install from.
+pub struct Stage {
+    _directory: tempfile::TempDir,
+    roads: PathBuf,
+    pub releases: Vec<Release>,
+    token: String,
+}
+
+/// Well and quickly proven; unwell; well, but long on trial.
+const WELL: &str = "#!/bin/sh\nexec sleep 600\n";
+const ILL: &str = "#!/bin/sh\nexit 3\n";
+
+fn release(app: &str, version: &str, script: &str, uptime_min_secs: u64) -> Release {
+    // No two releases have the same bytes.
+    let mut release = Release::new(app, version, format!("{script}# {app} {version}\n").as_bytes());
+    release.manifest.run.restart.uptime_min_secs = uptime_min_secs;
+    release.manifest.run.restart.restarts_max = 0;
+    release
+}
+
+impl Stage {
+    pub fn new(token: String) -> (Self, Owner) {
+        let directory = directory();
+        let roads = directory.path().to_owned();
+        let mut owner = Owner::new();
+        let mut stage = Self { _directory: directory, roads, releases: Vec::new(), token };
+        let all = [
+            ("greeter", "1.0.0", WELL, 1),
+            ("greeter", "1.1.0", WELL, 1),
+            ("greeter", "1.2.0", ILL, 1),
+            ("greeter", "1.3.0", WELL, 3),
+            ("greeter", "1.4.0", WELL, 1),
+            ("clock", "1.0.0", WELL, 1),
+        ];
+        for (app, version, script, uptime) in all {
+            stage.publish(&mut owner, release(app, version, script, uptime));
+        }
+        // The coordinator gets new keys, twice, and one more release is signed.
+        for _ in 0..2 {
+            let new = orangery_trust::repository::Online { snapshot: key(), timestamp: key() };
+            owner.change_root(|root| {
+                root.snapshot = orangery_trust::repository::KeyHolders::any_of([new.snapshot.public()]);
+                root.timestamp = orangery_trust::repository::KeyHolders::any_of([new.timestamp.public()]);
+            });
+            (owner.online, owner.published) = (new, None);
+        }
+        stage.publish(&mut owner, release("greeter", "2.0.0", WELL, 1));
+        (stage, owner)
+    }
+
+    /// As a directory that has this release and those before it.
+    fn publish(&mut self, owner: &mut Owner, release: Release) {
+        let (custom, manifest) = (release.custom(), release.bytes());
+        owner.sign_targets_at(crate::owner::now(), |targets| assert!(targets.add_release(&custom, &manifest).unwrap()));
+        owner.publish_at(crate::owner::now());
+        self.releases.push(release);
+        let road = self.road(self.releases.len() - 1);
+        let published = owner.published.clone().unwrap();
+        let targets = owner.targets.clone().unwrap();
+        let version = &serde_json::from_slice::<serde_json::Value>(&targets).unwrap()["signed"]["version"];
+        let put = |name: String, bytes: &[u8]| {
+            let path = road.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        for (n, root) in owner.roots.iter().enumerate() {
+            put(format!("metadata/{}.root.json", n + 1), root);
+        }
+        put(format!("metadata/{version}.targets.json"), &targets);
+        put(format!("metadata/{}.snapshot.json", published.snapshot_version), &published.snapshot);
+        put("metadata/timestamp.json".to_owned(), &published.timestamp);
+        for release in &self.releases {
+            put(release.target()[1..].to_owned(), &release.bytes());
+            put(release.blob()[1..].to_owned(), &release.pack);
+        }
+    }
+
+    pub fn road(&self, n: usize) -> PathBuf {
+        self.roads.join(n.to_string())
+    }
+
+    fn ids(&self, of: &[usize]) -> BTreeSet<ReleaseId> {
+        of.iter().map(|n| self.releases[*n].wanted().id).collect()
+    }
+
+    pub fn truth(&self, scenario: &Scenario) -> Truth {
+        let good = self.ids(&[0, 1, 3, 4, 5, 6]);
+        Truth { provable: good.clone(), good, real_root: !matches!(scenario.deed, Deed::Join) }
+    }
+
+    fn installs(&self, agent: &Agent<'_>, n: usize) {
+        agent.installs(&self.releases[n], &self.road(n));
+    }
+}
+
+impl Scenario {
+    fn run(name: &'static str, start: &Image, deed: impl Fn(&Agent<'_>, &Stage) + Sync + Send + 'static) -> Self {
+        Self { name, start: start.clone(), deed: Deed::Run(Box::new(deed)) }
+    }
+
+    pub fn record(&self, stage: &Stage) -> Recording {
+        let board = Board::with(&self.start);
+        match &self.deed {
+            Deed::Join => board.record_command(&["join", &stage.token, "--name", "attic"]),
+            Deed::Run(deed) => board.record(|agent| deed(agent, stage)),
+        }
+    }
+}
+
+/// A node that has joined, with the owner's first root.
+fn joined(stage: &Stage, owner: &Owner) -> Image {
+    let board = Board::with(&Image::default());
+    let recording = board.record_command(&["join", &stage.token, "--name", "attic"]);
+    let mut image = recording.end.only(&["identity", "apps", "parts", "lock"]);
+    // From here on nobody answers.
+    let port = |bytes: &[u8]| {
+        let mut value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        (value["url"], value["mqtt"]) = ("https://127.0.0.1:1".into(), "127.0.0.1:1".into());
+        serde_json::to_vec(&value).unwrap()
+    };
+    image = with_bytes(&image, "identity/coordinator.json", port);
+    image.place_directory(Path::new("trust"), 0o700);
+    for name in ["trust/root.json", "trust/1.root.json"] {
+        image.place(Path::new(name), file(owner.roots[0].clone(), 0o644));
+    }
+    image
+}
+
+/// The state after these releases were installed, one after the other.
+fn after(start: &Image, stage: &Stage, releases: &[usize]) -> Image {
+    let board = Board::with(start);
+    board.record(|agent| releases.iter().for_each(|n| stage.installs(agent, *n))).end
+}
+
+fn with_bytes(image: &Image, path: &str, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Image {
+    let mut image = image.clone();
+    let inode = image.find(Path::new(path)).unwrap_or_else(|| panic!("{path}"));
+    let Node::File { now, mode, .. } = &image.nodes[inode] else { panic!("{path}") };
+    image.nodes[inode] = file(change(&now.bytes), *mode);
+    image
+}
+
+/// Records as an agent of the first release wrote them: without what later ones added, and without a checksum.
+fn of_old(image: &Image) -> Image {
+    let strip = |bytes: &[u8]| {
+        let mut value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let object = value.as_object_mut().unwrap();
+        for later in ["sha256", "connected_before", "unwitnessed", "reconnection_secs_max"] {
+            object.remove(later);
+        }
+        serde_json::to_vec_pretty(&value).unwrap()
+    };
+    with_bytes(&with_bytes(image, "node.json", strip), "apps/greeter/state.json", strip)
+}
+
+/// All scenarios. The token's coordinator must live as long as they are recorded.
+pub fn all(token: &Token) -> (Vec<Scenario>, Stage) {
+    let (stage, owner) = Stage::new(token.to_text());
+    let joined = joined(&stage, &owner);
+    let (one, two) = std::thread::scope(|scope| {
+        let two = scope.spawn(|| after(&joined, &stage, &[0, 1]));
+        (after(&joined, &stage, &[0]), two.join().unwrap())
+    });
+    let broken = with_bytes(&one, "store/events.redb", |bytes| vec![7; bytes.len()]);
+    let old = of_old(&one);
+    let scenarios = vec![
+        Scenario { name: "a node joins", start: Image::default(), deed: Deed::Join },
+        Scenario::run("the first release of all", &joined, |agent, stage| stage.installs(agent, 0)),
+        Scenario::run("from A to B, which is well", &one, |agent, stage| stage.installs(agent, 1)),
+        Scenario::run("from A to B, which is not well", &one, |agent, stage| {
+            agent.refuses(&stage.releases[2], &stage.road(2));
+        }),
+        Scenario::run("C while B is on trial", &one, |agent, stage| {
+            agent.wants(&stage.releases[3], &stage.road(3));
+            agent.is_trying();
+            stage.installs(agent, 4);
+        }),
+        Scenario::run("B is cancelled while it is on trial", &two, |agent, stage| {
+            agent.wants(&stage.releases[3], &stage.road(4));
+            agent.is_trying();
+            agent.installs(&stage.releases[1], &stage.road(4));
+        }),
+        Scenario::run("a refresh that brings new keys", &one, |agent, stage| stage.installs(agent, 6)),
+        Scenario::run("old releases are collected", &two, |agent, stage| stage.installs(agent, 4)),
+        Scenario::run("back to the release before", &two, |agent, stage| agent.rolls_back(&stage.releases[1])),
+        Scenario::run("a second app", &one, |agent, stage| stage.installs(agent, 5)),
+        Scenario::run("a store is set aside and made anew", &broken, |agent, _| agent.all_settle()),
+        Scenario::run("records of an older agent", &old, |agent, stage| stage.installs(agent, 1)),
+    ];
+    (scenarios, stage)
+}
