@@ -9,3 +9,4 @@ pub mod node;
 pub mod process;
 pub mod random;
 pub mod site;
+pub mod small_disk;

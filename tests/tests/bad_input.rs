@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use orangery_tests::fleet::{Fleet, GREETER, Node};
 use orangery_tests::mqtt;
-use orangery_tests::process::{eventually, fail, output, succeed};
+use orangery_tests::process::{eventually, fail, succeed};
 use orangery_tests::random::Random;
+use orangery_tests::small_disk::SmallDisk;
 use orangery_wire::Digest;
 use orangery_wire::manifest::{Manifest, this_platform};
 use orangery_wire::messages::{Phase, RefusalCode, What};
@@ -363,19 +364,9 @@ fn an_expired_token_is_refused_as_expired() {
 
 #[test]
 fn a_full_disk_refuses_the_release_and_keeps_the_app() {
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "CI runs as root, so that it can mount a small disk");
-        eprintln!("LEFT OUT: mounting a small disk needs root");
-        return;
-    }
     let fleet = Fleet::start();
     let mut node = fleet.joined("attic", "");
-    let state = node.state();
-    let kept = fleet.path().join("kept");
-    std::fs::rename(&state, &kept).unwrap();
-    std::fs::create_dir(&state).unwrap();
-    let _mounted = SmallDisk::mount(&state, "40m");
-    succeed(std::process::Command::new("cp").arg("-a").arg(kept.join(".")).arg(&state));
+    let Some(_mounted) = SmallDisk::under(&node, "40m") else { return };
     node.start();
     fleet.publish("1.0.0", 200);
     fleet.deploy("greeter@1.0.0", "all");
@@ -389,20 +380,4 @@ fn a_full_disk_refuses_the_release_and_keeps_the_app() {
     assert_eq!(node.serves().as_deref(), Some("1.0.0"));
     node.stop();
     drop(node);
-}
-
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Self {
-        let options = format!("size={size},mode=0755");
-        succeed(std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at));
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = output(std::process::Command::new("umount").arg("-l").arg(&self.0));
-    }
 }

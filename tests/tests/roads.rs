@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use orangery_tests::fleet::{Fleet, GREETER, Node};
 use orangery_tests::process::{eventually, fail, output, succeed};
 use orangery_tests::site::Site;
+use orangery_tests::small_disk::SmallDisk;
 use orangery_wire::messages::RefusalCode::{
     self, Incompatible, Replayed, Revoked, Unverified, WrongDigest, WrongManifest,
 };
@@ -212,12 +213,13 @@ fn a_stick_helps_neither_a_node_without_trust_or_space_nor_one_for_which_it_has_
     assert!(text.contains("no agent runs"), "{text}");
 
     let mut full = fleet.joined("full", "");
-    let settings = std::fs::read_to_string(full.state().join("../agent.toml")).unwrap();
-    let settings = settings.replace("[fetch]", "[fetch]\nreserve_bytes = 9000000000000000000");
-    std::fs::write(full.state().join("../agent.toml"), settings).unwrap();
-    full.start();
-    listens(&full);
-    install_fails(&full, &[], &stick, 60);
+    if let Some(_mounted) = SmallDisk::under(&full, "5m") {
+        full.start();
+        listens(&full);
+        let text = install_fails(&full, &[], &stick, 60);
+        assert!(text.contains("short by"), "{text}");
+        full.stop();
+    }
 
     // A node that knows that it is half a year later.
     let mut late = fleet.joined("late", "");
