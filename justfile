@@ -21,6 +21,7 @@ test-long:
     cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
     cargo test --release -p orangery-tests --test network -- --ignored --nocapture long_
     cargo test -p orangery-agent --test syscalls -- --ignored --nocapture
+    cargo test -p orangery-tests --test full_disk -- --ignored --nocapture
     cargo test --release -p orangery-sim -- --ignored --nocapture --test-threads 1
 
 # one fleet in virtual time, again bit for bit: `just sim 7 --nodes 1000 --days 30`

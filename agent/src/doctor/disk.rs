@@ -9,6 +9,8 @@ use crate::reserve::Reserve;
 /// Less than this part of the disk is little, unless it is a lot.
 const LOW_PART: u64 = 10;
 const PLENTY_BYTES: u64 = 1 << 30;
+/// With less than this a disk is full, for records and events need room.
+const FULL_BYTES: u64 = 1 << 20;
 /// Fewer files than this are few.
 const INODES_LOW: u64 = 1_000;
 /// A flash module says how much of its life is used up in tenths: 9 is 80 to 90 %.
@@ -24,14 +26,15 @@ pub(super) fn disk(node: &Node, found: &mut Findings) {
     };
     let (all, free) = (fs.f_blocks.saturating_mul(fs.f_frsize), fs.f_bavail.saturating_mul(fs.f_frsize));
     let what = format!("{} of {} are free for {}", size(free), size(all), place.display());
-    if free < node.settings.fetch.reserve_bytes {
+    let reserve = Reserve::new(&node.layout, node.settings.fetch.reserve_bytes);
+    // Whoever wants no reserve needs room nevertheless.
+    if free < reserve.size_bytes().max(FULL_BYTES.min(all / LOW_PART)) {
         found.add(Code::DiskFull, what);
     } else if free < all / LOW_PART && free < PLENTY_BYTES {
         found.add(Code::DiskLow, what);
     } else {
         found.ok(what);
     }
-    let reserve = Reserve::new(&node.layout, node.settings.fetch.reserve_bytes);
     // It is made by the first agent that runs here.
     if reserve.missing_bytes() > 0 && (node.view().is_some() || node.layout.reserve().exists()) {
         let (missing, whole) = (size(reserve.missing_bytes()), size(reserve.size_bytes()));

@@ -1,9 +1,11 @@
 //! One app at a time: save, then act.
 
+mod meanwhile;
+
 use std::collections::BTreeMap;
 
 use orangery_wire::messages::{Evidence, Phase as PhaseName, RefusalCode, ReleaseRef, What};
-use orangery_wire::{AppName, ReleaseId};
+use orangery_wire::{AppName, ReleaseId, Version};
 
 use super::{CallOff, Driver, Event, Outcome, gate};
 use crate::deployment::{self, Effect, Phase, Reason, Record};
@@ -29,6 +31,10 @@ pub struct App {
     owed: Option<deployment::Event>,
     /// It will be said again.
     again_due: bool,
+    /// The last release that was wished for here, which no record may name yet.
+    wished: Option<(ReleaseId, Version)>,
+    /// What is under way is not what the record asks for, but what must run as long as the disk takes none.
+    meanwhile: bool,
     /// What keeps the deployment from going on at this moment, for people.
     pub waits: Option<String>,
     /// The probes of the committed release.
@@ -107,6 +113,9 @@ impl Driver {
     pub(super) fn outcome(&mut self, name: &AppName, serial: u64, outcome: Outcome) {
         let Some(app) = self.apps.get_mut(name).filter(|app| app.serial == serial) else { return };
         app.doing = None;
+        if app.was_meanwhile(&outcome) {
+            return;
+        }
         app.unwitnessed = outcome.unwitnessed;
         app.evidence = outcome.evidence;
         let phase = app.state.record.phase_name();
@@ -144,7 +153,9 @@ impl Driver {
         }
         let next = app.state.record.apply(event.clone());
         if next != app.state.record {
-            let state = AppState { record: next, ..app.state.clone() }.with_previous(&app.state.record);
+            let mut state = AppState { record: next, ..app.state.clone() };
+            state.versions.extend(app.wished.clone());
+            let state = state.with_previous(&app.state.record);
             let state = gate::noted(state, &app.state.record, self.connected, app.unwitnessed);
             if let Err(error) = record::save_app(&*self.home.disk, &self.home.layout, name, &state) {
                 let reason = crate::errors::chain(&error);
@@ -155,9 +166,9 @@ impl Driver {
                 if !std::mem::replace(&mut app.again_due, true) {
                     self.again_later(name, event);
                 }
-                return;
+                return self.run_proven_meanwhile(name, &state.record);
             }
-            app.again_due = false;
+            (app.again_due, app.meanwhile) = (false, false);
             let before = std::mem::replace(&mut app.state, state).record;
             // It waited for its turn in a phase that is over.
             app.held = None;

@@ -54,7 +54,7 @@ impl Driver {
         match outcome {
             Ok(release) => {
                 brought.stage = Stage::Wanted(release.id);
-                self.apps.entry(app.clone()).or_default().state.versions.insert(release.id, release.version);
+                self.apps.entry(app.clone()).or_default().hears_of(&release);
                 self.step(&app, deployment::Event::Brought { release: release.id });
             }
             Err(failure) => {

@@ -293,7 +293,7 @@ impl Driver {
                 self.apps.insert(app.clone(), App::default());
             }
             if let (Some(release), Some(app)) = (&release, self.apps.get_mut(&app)) {
-                app.state.versions.insert(release.id, release.version.clone());
+                app.hears_of(release);
             }
             self.step(&app, deployment::Event::Desired { generation, release: release.map(|r| r.id) });
         }

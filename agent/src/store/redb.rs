@@ -33,7 +33,8 @@ impl Redb {
         let named = path.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir));
         named.map_err(|source| StoreError::open(Engine::Redb, path, source))?;
         let fresh = new_epoch()?;
-        let (epoch, mark) = numbers(&database, fresh).map_err(|source| StoreError::open(Engine::Redb, path, source))?;
+        let (epoch, mark) =
+            numbers(&database, fresh).map_err(|error| StoreError::open(Engine::Redb, path, cause(error)))?;
         Ok(Self { path: path.to_owned(), database: Some(database), epoch, mark })
     }
 

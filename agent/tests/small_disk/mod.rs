@@ -4,13 +4,17 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "it is a part of tests")]
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// A file system of so many bytes, unmounted when dropped.
-pub struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk {
+    path: PathBuf,
+    /// Where it has one of its own.
+    _directory: Option<tempfile::TempDir>,
+}
 
 impl SmallDisk {
     /// `None`, and says so, where one cannot be mounted.
@@ -21,17 +25,18 @@ impl SmallDisk {
     /// One that also takes only so many files and directories.
     pub fn with_names(bytes: u64, names: u32) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let options = format!("size={bytes},nr_inodes={names},mode=0755");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory.path()).output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Self(directory));
-        }
-        eprintln!("SKIPPED: only root can mount the small disk that this test needs");
-        None
+        let path = directory.path().to_owned();
+        mount(&path, bytes, names).then_some(Self { path, _directory: Some(directory) })
+    }
+
+    /// One that is mounted at an empty directory.
+    pub fn at(path: PathBuf, bytes: u64) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        mount(&path, bytes, 10_000).then_some(Self { path, _directory: None })
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     pub fn free(&self) -> u64 {
@@ -39,13 +44,16 @@ impl SmallDisk {
         disk.f_bavail * disk.f_frsize
     }
 
-    /// Leaves exactly so many bytes free, in whole blocks.
+    /// Leaves exactly so many bytes free, in whole blocks; fewer, if there are not so many.
     pub fn leave(&self, bytes: u64) {
         self.empty();
         let file = File::create(self.path().join("filler")).unwrap();
-        let size = self.free() - bytes;
-        if size > 0 {
-            fallocate(&file, FallocateFlags::empty(), 0, size).unwrap();
+        // Somebody else may write meanwhile.
+        loop {
+            let size = self.free().saturating_sub(bytes);
+            if size == 0 || fallocate(&file, FallocateFlags::empty(), 0, size).is_ok() {
+                return;
+            }
         }
     }
 
@@ -53,6 +61,16 @@ impl SmallDisk {
     pub fn empty(&self) {
         let _ = std::fs::remove_file(self.path().join("filler"));
     }
+}
+
+fn mount(path: &Path, bytes: u64, names: u32) -> bool {
+    let options = format!("size={bytes},nr_inodes={names},mode=0755");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
+    let mounted = mount.is_ok_and(|output| output.status.success());
+    if !mounted {
+        eprintln!("SKIPPED: only root can mount the small disk that this test needs");
+    }
+    mounted
 }
 
 /// The exact number of bytes that a refusal says are missing.
