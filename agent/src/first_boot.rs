@@ -62,6 +62,30 @@ pub enum FirstBootError {
     },
 }
 
+/// What a file on the boot partition says.
+#[derive(Debug)]
+pub struct Invited {
+    /// The token.
+    pub token: Token,
+    /// The name that the node asks for: the one in the file, or the host's.
+    pub name: Option<NodeId>,
+}
+
+/// What the first of `files` that is there says, if it can be understood.
+pub fn invited(files: &[PathBuf]) -> Option<Invited> {
+    files.iter().find(|path| path.exists()).and_then(|path| understood(path).ok())
+}
+
+fn understood(path: &Path) -> Result<Invited, FirstBootError> {
+    let understand = |reason| FirstBootError::Understand { path: path.to_owned(), reason };
+    let text = read(path).map_err(|error| understand(error.to_string()))?;
+    let written: Written = toml::from_str(&text).map_err(|error| understand(error.message().to_owned()))?;
+    let token = written.token.ok_or_else(|| understand("there is no token in it".to_owned()))?;
+    let token = token.trim().parse().map_err(|error| understand(format!("{error}")))?;
+    let host = || crate::run::host_name()?.parse().ok();
+    Ok(Invited { token, name: written.name.or_else(host) })
+}
+
 /// Joins with the first of `files` that is there; `None` if none is. Tries for about a minute, and says beside the file how it
 /// went. May be repeated.
 pub async fn join(
@@ -77,7 +101,7 @@ pub async fn join(
             Ok(Some(identity))
         }
         Err(error) => {
-            say(path, &format!("This node has not joined yet.\n\n{}\n\nIt goes on trying.\n", chain(&error)));
+            not_yet(path, &error);
             if !is_transient(&error) {
                 tracing::error!(reason = %chain(&error), "the node cannot join; waiting for another token");
                 tokio::time::sleep(REFUSED_PAUSE).await;
@@ -109,13 +133,8 @@ async fn attempts(
     layout: &Layout,
     clock: &Arc<Clock>,
 ) -> Result<Identity, FirstBootError> {
-    let understand = |reason| FirstBootError::Understand { path: path.to_owned(), reason };
-    let text = read(path).map_err(|error| understand(error.to_string()))?;
-    let written: Written = toml::from_str(&text).map_err(|error| understand(error.message().to_owned()))?;
-    let token = written.token.ok_or_else(|| understand("there is no token in it".to_owned()))?;
-    let token: Token = token.trim().parse().map_err(|error| understand(format!("{error}")))?;
-    let host = crate::run::host_name();
-    let wish = written.name.as_ref().map(NodeId::as_str).or(host.as_deref());
+    let Invited { token, name } = understood(path)?;
+    let wish = name.as_ref().map(NodeId::as_str);
     let mut attempt = 1;
     loop {
         match identity::join(disk, layout, &token, wish, clock).await {
@@ -125,6 +144,7 @@ async fn attempts(
                 if attempt == ATTEMPTS || !is_transient(&error) {
                     return Err(error);
                 }
+                not_yet(path, &error);
                 tracing::warn!(reason = %chain(&error), "the node has not joined; will try again");
             }
         }
@@ -157,6 +177,10 @@ fn wipe(path: &Path, length: usize, identity: &Identity) -> io::Result<()> {
     let text = format!("# This node has joined as {}; the token was removed.\n", identity.node);
     std::fs::write(path, text)?;
     std::fs::File::open(path)?.sync_all()
+}
+
+fn not_yet(path: &Path, error: &FirstBootError) {
+    say(path, &format!("This node has not joined yet.\n\n{}\n\nIt goes on trying.\n", chain(error)));
 }
 
 /// Writes the outcome if it is another one than before: cards wear out.

@@ -30,7 +30,7 @@ use crate::layout::Layout;
 use crate::tls::NodeCertificate;
 
 pub use https::HttpsError;
-pub use join::{JoinError, join};
+pub use join::{JoinError, join, trust_first_root, trusts};
 pub use renew::{RenewError, keep_fresh, renew};
 
 const KEY: &str = "node.key";

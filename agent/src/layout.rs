@@ -106,6 +106,11 @@ impl Layout {
         self.root.join("parts")
     }
 
+    /// Bundles that came with the board's image.
+    pub fn preload(&self) -> PathBuf {
+        self.root.join("preload")
+    }
+
     /// The outbox and history.
     pub fn store(&self) -> PathBuf {
         self.root.join("store")

@@ -24,6 +24,7 @@ pub mod layout;
 pub mod link;
 pub mod notify;
 pub mod outbox;
+pub mod preload;
 pub mod probe;
 pub mod record;
 pub mod reserve;

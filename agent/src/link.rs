@@ -157,13 +157,16 @@ impl std::fmt::Debug for Shared {
 impl Link {
     /// Begins to connect and goes on for ever, on the current tokio runtime (whose time and IO drivers must be enabled).
     pub fn spawn(settings: LinkSettings, tell: Tell) -> Self {
-        let outbound = Mutex::new(Outbound::new(&settings.node, &settings.boot_id));
-        let watchman = Watchman::new(settings.slowest_reconnection);
-        let (runtime, room_due) = (tokio::runtime::Handle::current(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { settings, outbound, watchman, tell, runtime, room_due });
+        let shared = shared(settings, tell);
         let (stop, stopped) = watch::channel(false);
         let polling = tokio::spawn(connection::keep(Arc::clone(&shared), stopped));
         Self(Arc::new(Handle { shared, stop, polling: Mutex::new(Some(polling)) }))
+    }
+
+    /// The link of a node that has not joined: nothing is ever sent, and nothing comes.
+    pub fn to_nobody(settings: LinkSettings) -> Self {
+        let (stop, _) = watch::channel(false);
+        Self(Arc::new(Handle { shared: shared(settings, Box::new(drop)), stop, polling: Mutex::new(None) }))
     }
 
     /// The proof to have published, retained. Only the latest counts; it is sent again on each connection.
@@ -233,6 +236,13 @@ impl Link {
         }
         size_bytes <= PACKET_BYTES_MAX
     }
+}
+
+fn shared(settings: LinkSettings, tell: Tell) -> Arc<Shared> {
+    let outbound = Mutex::new(Outbound::new(&settings.node, &settings.boot_id));
+    let watchman = Watchman::new(settings.slowest_reconnection);
+    let (runtime, room_due) = (tokio::runtime::Handle::current(), AtomicBool::new(false));
+    Arc::new(Shared { settings, outbound, watchman, tell, runtime, room_due })
 }
 
 impl Drop for Handle {

@@ -1,6 +1,7 @@
 //! Puts the agent together and keeps it going until a signal.
 
 mod roads;
+mod who;
 
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use orangery_wire::messages::{AppReport, ReleaseRef, Reported, TrustReport, What};
-use orangery_wire::{AppName, ReleaseId, messages};
+use orangery_wire::{AppName, NodeId, ReleaseId, messages};
 
 use crate::clock::Clock;
 use crate::config::{OnStop, Settings};
@@ -16,7 +17,7 @@ use crate::control::{self, ControlError, StatusView};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Event, World};
 use crate::fetch::{FetchError, Http};
-use crate::first_boot::{self, FirstBootError};
+use crate::first_boot::FirstBootError;
 use crate::identity::{self, Identity, IdentityError};
 use crate::install::Installer;
 use crate::layout::Layout;
@@ -27,8 +28,9 @@ use crate::record::{self, NodeState};
 use crate::reserve::{Reserve, ReservedDisk, open_store};
 use crate::road::RoadError;
 use crate::runner::{self, RunnerSettings, Runners};
-use crate::tls;
 use crate::trusted::Trusted;
+
+use who::{Who, settle_in};
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -97,26 +99,9 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     }
     let runtime = runtime().map_err(RunError::Start)?;
     let clock = Clock::new(record::load_node(&*disk, &layout).time_floor);
-    let identity = runtime.block_on(identity_of(&settings, &layout, &*disk, &clock))?;
+    let who = runtime.block_on(Who::find(&settings, &layout, &*disk, &clock))?;
     let node_state = begin_run(&*disk, &layout);
-    runtime.block_on(serve(settings, layout, disk, reserve, Arc::new(identity), node_state, clock))
-}
-
-/// Who this node is. One that has not joined does so now, if a file on its boot partition says how.
-async fn identity_of(
-    settings: &Settings,
-    layout: &Layout,
-    disk: &dyn Disk,
-    clock: &Arc<Clock>,
-) -> Result<Identity, RunError> {
-    let files = &settings.first_boot.files;
-    let identity =
-        identity::load(disk, layout).map_err(|source| RunError::ReadIdentity { path: layout.identity(), source })?;
-    if let Some(identity) = identity {
-        first_boot::clean(files, &identity);
-        return Ok(identity);
-    }
-    first_boot::join(files, disk, layout, clock).await?.ok_or(RunError::NotJoined)
+    runtime.block_on(serve(settings, layout, disk, reserve, who, node_state, clock))
 }
 
 async fn serve(
@@ -124,15 +109,15 @@ async fn serve(
     layout: Layout,
     disk: Arc<dyn Disk>,
     reserve: Arc<Reserve>,
-    identity: Arc<Identity>,
+    who: Who,
     node_state: NodeState,
     clock: Arc<Clock>,
 ) -> Result<(), RunError> {
     let (events, incoming) = mpsc::channel();
     let boot_id = boot_id();
-    let tls = tls::client_config(&identity, clock.clone());
-    let http = Http::new(&identity.url, tls.clone())?;
-    let outbox = open_outbox(&settings, &layout, &identity, &boot_id, clock.clone(), reserve.clone())?;
+    let tls = who.tls(&clock);
+    let http = Http::new(who.url(), tls.clone())?;
+    let outbox = open_outbox(&settings, &layout, who.node(), &boot_id, clock.clone(), reserve.clone())?;
     let trusted = Trusted::load(disk.clone(), layout.trust(), clock.clone());
     let board = board();
     let mirror = roads::mirror(&settings, &clock)?;
@@ -150,15 +135,19 @@ async fn serve(
         keepalive: std::time::Duration::from_secs(settings.link.keepalive_secs),
         backoff_max: std::time::Duration::from_secs(settings.link.backoff_max_secs),
         slowest_reconnection: std::time::Duration::from_secs(node_state.reconnection_secs_max),
-        ..LinkSettings::new(identity.node.clone(), identity.mqtt.clone(), tls, boot_id.clone())
+        ..LinkSettings::new(who.node().clone(), who.mqtt().to_owned(), tls, boot_id.clone())
     };
     let of_link = events.clone();
-    let link = Link::spawn(link_settings, Box::new(move |event| drop(of_link.send(Event::Link(event)))));
+    let link = match who {
+        Who::Joined(_) => Link::spawn(link_settings, Box::new(move |event| drop(of_link.send(Event::Link(event))))),
+        Who::Newcomer(..) => Link::to_nobody(link_settings),
+    };
     // It is a name on the disk and needs room there.
     let socket = reserve.persisting(|| control::listen(&layout.socket()))?;
     let world = Arc::new(World {
-        node: identity.node.clone(),
-        identity: identity.clone(),
+        node: who.node().clone(),
+        url: who.url().to_owned(),
+        identity: who.identity().cloned(),
         board,
         boot_id,
         settings,
@@ -178,7 +167,7 @@ async fn serve(
         .name("driver".to_owned())
         .spawn(move || driver.run(&incoming))
         .map_err(RunError::Start)?;
-    tracing::info!(node = %identity.node, version = env!("CARGO_PKG_VERSION"), "the agent runs");
+    tracing::info!(node = %world.node, version = env!("CARGO_PKG_VERSION"), "the agent runs");
     let notifier = Notifier::from_environment();
     let of_exits = events.clone();
     let tell_exits = async move {
@@ -191,7 +180,7 @@ async fn serve(
         () = control::serve(socket, events.clone()) => {}
         () = tick(events.clone(), world.settings.health_interval()) => {}
         () = roads::refresh_now_and_then(&world) => {}
-        () = identity::keep_fresh(&world.disk, &world.layout, &identity, &world.clock) => {}
+        () = settle_in(&world) => {}
         () = tell_exits => {}
         () = notifier.keep_telling(events.clone()) => {}
     }
@@ -209,14 +198,14 @@ async fn serve(
 fn open_outbox(
     settings: &Settings,
     layout: &Layout,
-    identity: &Identity,
+    node: &NodeId,
     boot_id: &str,
     clock: Arc<Clock>,
     reserve: Arc<Reserve>,
 ) -> Result<Outbox, RunError> {
     let opened = open_store(settings.store.engine, &layout.store(), reserve).map_err(OutboxError::from)?;
     let mut outbox =
-        Outbox::open(opened.store, identity.node.clone(), boot_id.to_owned(), clock, settings.store.outbox_bytes_max)?;
+        Outbox::open(opened.store, node.clone(), boot_id.to_owned(), clock, settings.store.outbox_bytes_max)?;
     if let Some(reason) = opened.rebuilt {
         tracing::error!(reason, "the store did not open; it was set aside and a new one made");
         outbox.push(&What::StoreRebuilt { reason: orangery_wire::limits::reason(reason) }, None)?;
@@ -395,6 +384,6 @@ pub fn history_from_disk(layout: &Layout, settings: &Settings, count: u32) -> Re
         .ok_or(RunError::NotJoined)?;
     let _lock = lock(layout)?;
     let reserve = Arc::new(Reserve::new(layout, settings.fetch.reserve_bytes));
-    let outbox = open_outbox(settings, layout, &identity, &boot_id(), Clock::new(0), reserve);
+    let outbox = open_outbox(settings, layout, &identity.node, &boot_id(), Clock::new(0), reserve);
     Ok(outbox?.history(usize::try_from(count).unwrap_or(usize::MAX))?)
 }

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use orangery_tests::fleet::{Fleet, Node};
-use orangery_tests::process::eventually;
+use orangery_tests::process::{eventually, succeed};
+use orangery_wire::messages::RefusalCode;
 
 /// A board whose boot partition is a directory.
 struct Board {
@@ -107,4 +108,71 @@ fn a_used_token_is_said_to_be_used() {
     second.put(&format!("token = \"{token}\"\nname = \"garden\"\n"));
     second.node.start();
     second.says("this token has been used already; make a new one with `orangery node invite`");
+}
+
+/// Puts a bundle where an image would have it.
+fn preload(board: &Board, fleet: &Fleet, release: &str) {
+    let directory = board.node.state().join("preload");
+    std::fs::create_dir_all(&directory).unwrap();
+    succeed(fleet.orangery(&["bundle", release, "--out"]).arg(directory.join(format!("{release}.bundle"))));
+}
+
+fn preloaded(board: &Board) -> usize {
+    std::fs::read_dir(board.node.state().join("preload")).unwrap().count()
+}
+
+#[test]
+fn a_board_runs_what_came_with_its_image_before_it_has_ever_reached_anybody() {
+    let mut fleet = Fleet::start();
+    fleet.publish("1.0.0", 200);
+    let mut board = Board::new(&fleet, "attic");
+    board.put(&format!("token = \"{}\"\nname = \"attic\"\n", fleet.token(&[])));
+    preload(&board, &fleet, "greeter@1.0.0");
+    fleet.coordinator().kill();
+
+    board.node.start();
+    eventually("the board serves 1.0.0", || (board.node.serves()? == "1.0.0").then_some(()));
+    eventually("the bundle is gone", || (preloaded(&board) == 0).then_some(()));
+    board.says("has not joined yet");
+    board.node.cut_power();
+    board.node.start();
+    eventually("the board serves 1.0.0 again", || (board.node.serves()? == "1.0.0").then_some(()));
+
+    fleet.serve();
+    let ended = || board.node.process().ended().map(|status| assert!(status.success(), "{status}"));
+    eventually("the agent ends when it has joined", ended);
+    board.says("This node is attic");
+    board.node.start();
+    fleet.settled_on("attic", "1.0.0");
+    fleet.publish("1.1.0", 200);
+    fleet.deploy("greeter@1.1.0", "attic");
+    fleet.settled_on("attic", "1.1.0");
+    board.node.check();
+}
+
+#[test]
+fn what_came_with_an_image_is_judged_like_anything_else() {
+    let fleet = Fleet::start();
+    fleet.publish("1.0.0", 500);
+    let stranger = Fleet::start();
+    stranger.publish("2.0.0", 200);
+
+    let mut board = Board::new(&fleet, "attic");
+    board.put(&format!("token = \"{}\"\nname = \"attic\"\n", fleet.token(&[])));
+    preload(&board, &stranger, "greeter@2.0.0");
+    board.node.start();
+    board.says("This node is attic");
+    assert!(board.node.log().contains("is not installed"), "{}", board.node.log());
+    assert!(board.node.serves().is_none());
+
+    let mut board = Board::new(&fleet, "garden");
+    board.put(&format!("token = \"{}\"\nname = \"garden\"\n", fleet.token(&[])));
+    preload(&board, &fleet, "greeter@1.0.0");
+    std::fs::write(board.node.state().join("preload/broken.bundle"), "no bundle").unwrap();
+    board.node.start();
+    eventually("the agent has joined", || board.node.process().ended());
+    assert_eq!(preloaded(&board), 0);
+    board.node.start();
+    let refusal = fleet.refused("garden", "1.0.0").refusal.unwrap();
+    assert_eq!(refusal.code, RefusalCode::Unhealthy, "{}", refusal.reason);
 }

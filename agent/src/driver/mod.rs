@@ -94,8 +94,10 @@ pub enum Event {
 pub struct World {
     /// This node.
     pub node: NodeId,
-    /// Its certificate, and its coordinator's address.
-    pub identity: Arc<Identity>,
+    /// Its coordinator's address.
+    pub url: String,
+    /// Its certificate; `None` before it has joined.
+    pub identity: Option<Arc<Identity>>,
     /// The board's model, if it says.
     pub board: Option<String>,
     /// This boot.

@@ -46,7 +46,7 @@ impl Home {
     pub(super) fn of(world: &World) -> Self {
         Self {
             node: world.node.clone(),
-            url: world.identity.url.clone(),
+            url: world.url.clone(),
             board: world.board.clone(),
             boot_id: world.boot_id.clone(),
             labels: world.settings.labels.clone(),
@@ -223,7 +223,9 @@ impl Outside for Hands {
     }
 
     fn certificate_refused(&self) {
-        self.world.identity.renew_soon();
+        if let Some(identity) = &self.world.identity {
+            identity.renew_soon();
+        }
     }
 
     fn report(&self, report: Vec<u8>) {

@@ -170,6 +170,24 @@ pub async fn join(
     Ok(Identity::new(coordinator, certificate, key))
 }
 
+/// Whether the node trusts an owner.
+pub fn trusts(disk: &dyn Disk, layout: &Layout) -> bool {
+    disk.exists(&layout.trust().join(ROOT))
+}
+
+/// Trusts the owner whose first root this is, if it is the one that the token names: what [`join`] does, from a file instead of
+/// from the coordinator. May be repeated.
+pub fn trust_first_root(disk: &dyn Disk, layout: &Layout, token: &Token, root: &[u8]) -> Result<(), JoinError> {
+    if sha256(root) != token.root {
+        return Err(JoinError::WrongRoot { url: token.url.clone() });
+    }
+    check_owner(disk, layout, token)?;
+    let trust = layout.trust();
+    disk::make_dir(disk, &trust, DIR_MODE).map_err(|source| JoinError::Write { path: trust.clone(), source })?;
+    write(disk, &trust.join(FIRST_ROOT), root, ROOT_MODE)?;
+    if trusts(disk, layout) { Ok(()) } else { write(disk, &trust.join(ROOT), root, ROOT_MODE) }
+}
+
 /// A node that has trusted an owner goes on to; see [`JoinError::OtherOwner`].
 fn check_owner(disk: &dyn Disk, layout: &Layout, token: &Token) -> Result<(), JoinError> {
     let path = layout.trust().join(FIRST_ROOT);
