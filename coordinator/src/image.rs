@@ -26,8 +26,10 @@ pub struct Wish {
     pub name: NodeId,
     /// The invite token.
     pub token: String,
-    /// The agent's program, for the image's processor.
-    pub agent: PathBuf,
+    /// The agent's program, for the image's processor; `None` for an image that has one.
+    pub agent: Option<PathBuf>,
+    /// Bundles with one release each, and the file names that they get: the board installs them without any network.
+    pub preload: Vec<(String, PathBuf)>,
     /// Labels of the node.
     pub labels: Vec<(String, String)>,
     /// A wireless network to join.

@@ -6,6 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use orangery_wire::Digest;
+use orangery_wire::container::{BLOCK_BYTES, header};
+use orangery_wire::token::Token;
+
 /// An invite token as `orangery node invite` prints it; nobody asks here whether it counts.
 const TOKEN: &str = "orangery1.of-a-test";
 const ROOT_BYTES: u64 = 48 << 20;
@@ -121,10 +125,14 @@ impl Bench {
     }
 
     fn customize(&self, stock: &Path, words: &[&str]) -> Output {
+        let agent = self.path("agent");
+        self.customize_as_it_is(stock, &[&["--agent", agent.to_str().unwrap()], words].concat())
+    }
+
+    fn customize_as_it_is(&self, stock: &Path, words: &[&str]) -> Output {
         let mut orangery = Command::new(env!("CARGO_BIN_EXE_orangery"));
         orangery.arg("--dir").arg(self.path("home")).args(["image", "customize"]).arg(stock);
-        orangery.arg("--agent").arg(self.path("agent")).args(words).env("NO_COLOR", "1");
-        orangery.output().unwrap()
+        orangery.args(words).env("NO_COLOR", "1").output().unwrap()
     }
 
     fn made(&self, stock: &Path, words: &[&str]) -> String {
@@ -310,4 +318,72 @@ fn what_cannot_become_an_image_is_refused_before_anything_is_written() {
         &[&words[..], &["--wifi", "x", "--wifi-passphrase-file", short.to_str().unwrap()]].concat(),
         "8 to 63",
     );
+}
+
+/// A bundle of an owner whose first root is `root`.
+fn bundle(root: &[u8], releases: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut put = |name: &str, content: &[u8]| {
+        bytes.extend(header(name, content.len() as u64).unwrap());
+        bytes.extend(content);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    };
+    put("metadata/1.root.json", root);
+    for release in releases {
+        put(&format!("targets/{release}/{}.manifest.json", "0".repeat(64)), b"{}");
+    }
+    put("metadata/timestamp.json", b"{}");
+    bytes.extend([0; 2 * BLOCK_BYTES]);
+    bytes
+}
+
+#[test]
+fn an_image_that_has_an_agent_gets_an_invite_and_what_it_runs_without_a_network() {
+    let Some(bench) = Bench::new() else { return };
+    let (stock, first, second) = (bench.stock("pi.img", Layout::Pi), bench.path("first.img"), bench.path("second.img"));
+    let digest = |bytes: &[u8]| Digest(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().try_into().unwrap());
+    let token = Token {
+        url: "https://192.0.2.1:8443".into(),
+        ca: digest(b"ca"),
+        root: digest(b"root"),
+        secret: "c2VjcmV0".into(),
+    }
+    .to_text();
+    let put = |name: &str, root: &[u8], releases: &[&str]| {
+        let path = bench.path(name);
+        std::fs::write(&path, bundle(root, releases)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ours = put("ours", b"root", &["greeter/1.0.0"]);
+    let words = ["--unchecked", "--name", "attic", "--invite", &token];
+    let out = |path: &Path| ["--out".to_owned(), path.to_str().unwrap().to_owned()];
+
+    let to = out(&first);
+    let without = bench.customize_as_it_is(&stock, &[&words[..], &[&to[0], &to[1]]].concat());
+    let text = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(text.contains("give the program with --agent") && !first.exists(), "{text}");
+    bench.made(&stock, &[&words[..], &[&to[0], &to[1]]].concat());
+
+    let to = out(&second);
+    let made = bench.customize_as_it_is(&first, &[&words[..], &[&to[0], &to[1], "--preload", &ours]].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let image = Image { path: &second, offset: 34_816 * 512 };
+    image.is_sound();
+    let listed = image.debugfs("ls /var/lib/orangery/preload");
+    assert!(listed.contains("greeter@1.0.0.bundle"), "{listed}");
+    assert!(image.debugfs("stat /usr/bin/orangery-agent").contains("Size: 5000"), "its agent is as it was");
+
+    let third = bench.path("third.img");
+    let to = out(&third);
+    for (preload, expected) in [
+        (put("foreign", b"another root", &["greeter/1.0.0"]), "of another owner than the invite"),
+        (put("two", b"root", &["greeter/1.0.0", "greeter/1.1.0"]), "it has 2 releases"),
+        (put("none", b"root", &[]), "it has 0 releases"),
+        (bench.path("agent").to_str().unwrap().to_owned(), "it is not a bundle"),
+        ("nonsense".to_owned(), "neither a file nor a release"),
+    ] {
+        let refused = bench.customize(&first, &[&words[..], &[&to[0], &to[1], "--preload", &preload]].concat());
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains(expected) && !third.exists(), "{expected:?} in {text:?}");
+    }
 }

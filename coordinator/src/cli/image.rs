@@ -1,5 +1,7 @@
 //! `orangery image`
 
+mod preloads;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -12,6 +14,7 @@ use crate::client::Client;
 use crate::home::Home;
 use crate::image::{self, Checksum, Customized, ImageError, Stock, Wifi, Wish};
 use crate::output;
+use preloads::Preloads;
 
 /// Invites for images: from flashing to the first boot days may pass.
 const INVITE_EXPIRES: &str = "7d";
@@ -37,9 +40,12 @@ pub struct CustomizeArgs {
     /// The image to write; with --count a directory for all of them
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// The agent's program, for the board's processor
+    /// The agent's program, for the board's processor [default: the one in the image]
     #[arg(long, value_name = "FILE")]
-    agent: PathBuf,
+    agent: Option<PathBuf>,
+    /// A release that the board installs at its first boot without any network: APP@VERSION, or a bundle with one
+    #[arg(long, value_name = "APP@VERSION|FILE")]
+    preload: Vec<String>,
     /// The node's name
     #[arg(long, required_unless_present = "count")]
     name: Option<NodeId>,
@@ -106,6 +112,7 @@ pub async fn run(home: &Home, command: ImageCommand) -> anyhow::Result<Outcome> 
         }
     }
     let (wifi, ssh_keys) = (wifi(&args)?, args.ssh_key.as_deref().map(keys).transpose()?);
+    let preloads = Preloads::gather(home, &args.preload).await?;
     let stock = open(&args)?;
     let directory = images.first().and_then(|(_, path)| path.parent()).unwrap_or(Path::new("."));
     let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory.to_owned() };
@@ -128,7 +135,9 @@ pub async fn run(home: &Home, command: ImageCommand) -> anyhow::Result<Outcome> 
             Some(token) => token.trim().to_owned(),
             None => invite(home, &args, &name).await?,
         };
+        preloads.check(&token)?;
         let wish = Wish {
+            preload: preloads.files.clone(),
             name: name.clone(),
             token,
             agent: args.agent.clone(),

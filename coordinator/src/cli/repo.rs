@@ -69,7 +69,8 @@ pub async fn bundle(home: &Home, args: BundleArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn gather(home: &Home, releases: Vec<ReleaseName>) -> anyhow::Result<(Client, Copies)> {
+/// What is known of these releases, verified as a node would.
+pub(super) async fn gather(home: &Home, releases: Vec<ReleaseName>) -> anyhow::Result<(Client, Copies)> {
     use anyhow::Context as _;
     let client = Client::open(home)?;
     let path = home.first_root();

@@ -1,6 +1,7 @@
 //! What an image gets: files, links and settings, as far as its system knows what to do with them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::ext4::Ext4;
 use super::{ImageError, Wifi, Wish};
@@ -10,6 +11,8 @@ const UNIT: &str = include_str!("../../../agent/systemd/orangery-agent.service")
 const AGENT: &str = "/usr/bin/orangery-agent";
 const UNITS: &str = "/usr/lib/systemd/system";
 const WANTED: &str = "/etc/systemd/system/multi-user.target.wants";
+/// Where the agent looks for what came with the image.
+pub const PRELOAD: &str = "/var/lib/orangery/preload";
 /// The token is read here at the first boot, on whichever partition it lies.
 pub const ENROLMENT: &str = "orangery.toml";
 
@@ -64,11 +67,22 @@ pub struct Changes {
 }
 
 /// What `root` is to get.
-pub fn changes(root: &Ext4, wish: &Wish, agent: Vec<u8>, has_fat: bool) -> Result<Changes, ImageError> {
-    check_processor(root, wish, &agent)?;
-    let mut all = vec![
-        Change::file(AGENT, agent, 0o755),
-        Change::file(format!("{UNITS}/orangery-agent.service"), UNIT, 0o644),
+pub fn changes(
+    root: &Ext4,
+    wish: &Wish,
+    agent: Option<(&Path, Vec<u8>)>,
+    has_fat: bool,
+) -> Result<Changes, ImageError> {
+    let mut all = Vec::new();
+    if let Some((path, agent)) = agent {
+        check_processor(root, path, &agent)?;
+        all.push(Change::file(AGENT, agent, 0o755));
+        all.push(Change::file(format!("{UNITS}/orangery-agent.service"), UNIT, 0o644));
+    } else if !root.is_file(AGENT)? {
+        let reason = format!("there is no {AGENT} in it; give the program with --agent");
+        return Err(ImageError::Unsupported { what: "the agent that it came with", reason });
+    }
+    all.extend([
         Change::Link {
             path: format!("{WANTED}/orangery-agent.service"),
             target: format!("{UNITS}/orangery-agent.service"),
@@ -77,7 +91,7 @@ pub fn changes(root: &Ext4, wish: &Wish, agent: Vec<u8>, has_fat: bool) -> Resul
         Change::file("/etc/hosts", hosts(&root.read("/etc/hosts")?, wish), 0o644),
         // Made anew at the first boot, so that no two boards have the same.
         Change::file("/etc/machine-id", "", 0o444),
-    ];
+    ]);
     if !wish.labels.is_empty() {
         all.push(Change::file("/etc/orangery/agent.d/20-image.toml", labels(wish), 0o644));
     }
@@ -97,7 +111,7 @@ pub fn changes(root: &Ext4, wish: &Wish, agent: Vec<u8>, has_fat: bool) -> Resul
     Ok(Changes { root: all, enrolment, on_fat })
 }
 
-fn check_processor(root: &Ext4, wish: &Wish, agent: &[u8]) -> Result<(), ImageError> {
+fn check_processor(root: &Ext4, path: &Path, agent: &[u8]) -> Result<(), ImageError> {
     let init = root.read("/usr/lib/systemd/systemd")?;
     let Some(expected) = processor(&init) else {
         let reason = "there is no /usr/lib/systemd/systemd in it".to_owned();
@@ -107,7 +121,7 @@ fn check_processor(root: &Ext4, wish: &Wish, agent: &[u8]) -> Result<(), ImageEr
     if found == expected {
         return Ok(());
     }
-    Err(ImageError::WrongProcessor { agent: wish.agent.clone(), found, expected })
+    Err(ImageError::WrongProcessor { agent: path.to_owned(), found, expected })
 }
 
 /// What a program is for: `e_machine` of its ELF header (System V ABI, "ELF Header").

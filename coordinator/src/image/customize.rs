@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::board::{self, Change, Changes, ENROLMENT};
+use super::board::{self, Change, Changes, ENROLMENT, PRELOAD};
 use super::ext4::Ext4;
 use super::partitions::{self, Parts};
 use super::{ImageError, Wish, tools};
@@ -29,8 +29,8 @@ pub struct Customized {
 /// Makes the unpacked image at `image` one of the node that `wish` describes. `stock` is its name for people, `grow_bytes` what
 /// its root partition gets besides. After an error the image is of no use.
 pub fn customize(image: &Path, stock: &Path, wish: &Wish, grow_bytes: u64) -> Result<Customized, ImageError> {
-    let read = |source| ImageError::Read { path: wish.agent.clone(), source };
-    let agent = std::fs::read(&wish.agent).map_err(read)?;
+    let read = |path: &Path| std::fs::read(path).map_err(|source| ImageError::Read { path: path.to_owned(), source });
+    let agent = wish.agent.as_deref().map(|path| Ok((path, read(path)?))).transpose()?;
     let mut parts = partitions::find(image, stock)?;
     if grow_bytes > 0 {
         grow(image, stock, &parts, grow_bytes)?;
@@ -38,7 +38,10 @@ pub fn customize(image: &Path, stock: &Path, wish: &Wish, grow_bytes: u64) -> Re
     }
     let Parts { root, boot, .. } = parts;
     root.check()?;
-    let changes = board::changes(&root, wish, agent, boot.is_some())?;
+    let mut changes = board::changes(&root, wish, agent, boot.is_some())?;
+    for (name, path) in &wish.preload {
+        changes.root.push(Change::File { path: format!("{PRELOAD}/{name}"), bytes: read(path)?, mode: 0o644 });
+    }
     ensure_space(&root, &changes.root)?;
     apply(&root, &changes.root)?;
     let Changes { root: made, enrolment, on_fat } = changes;
