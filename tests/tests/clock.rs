@@ -187,6 +187,12 @@ fn a_clock_ten_years_ahead_is_told_bypasses_nothing_and_blocks_nothing_for_good(
     clock.set(0);
     node.stop();
     node.start();
+    // Only what is known to have been refused is told anew.
+    eventually("the coordinator knows how the node is", || {
+        let says = node.status()["reported"]["apps"][0]["refusal"]["code"].as_str().map(str::to_owned);
+        let known = fleet.view("ahead").filter(|view| view.online)?.reported?.apps.pop()?.refusal;
+        (known.map(|refusal| refusal.code.to_string()) == says).then_some(())
+    });
     fleet.deploy("greeter@1.1.0", "ahead");
     fleet.settled_on("ahead", "1.1.0");
     node.check();
