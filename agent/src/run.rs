@@ -285,7 +285,11 @@ pub fn make_state_directory(layout: &Layout) -> Result<(), RunError> {
 /// Takes the state directory for this process; the kernel gives it back when the process ends, however it ends.
 pub fn lock(layout: &Layout) -> Result<File, RunError> {
     let path = layout.root().join("lock");
-    let file = File::options().create(true).append(true).open(&path);
+    let file = match File::options().create(true).append(true).open(&path) {
+        // One that an earlier agent made can be locked all the same.
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+        opened => opened,
+    };
     let file = file.map_err(|source| RunError::MakeState { path: path.clone(), source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -279,6 +279,32 @@ fn a_trial_that_fails_when_the_disk_takes_nothing_any_more_gives_way_to_what_was
     attic.node.check();
 }
 
+#[test]
+fn a_node_on_a_file_system_that_became_read_only_starts_what_was_proven_and_is_heard() {
+    let fleet = Fleet::start();
+    fleet.publish("1.0.0", 200);
+    fleet.publish("1.1.0", 200);
+    let Some(mut attic) = Attic::new(&fleet, (0, true)) else { return };
+    fleet.deploy("greeter@1.0.0", "all");
+    fleet.settled_on(&attic.name, "1.0.0");
+    attic.node.cut_power();
+    eventually("it is missed", || (!fleet.view(&attic.name)?.online).then_some(()));
+    attic.disk.remount("ro");
+    attic.node.start();
+    eventually("1.0.0 serves", || (attic.node.serves()? == "1.0.0").then_some(()));
+    fleet.deploy("greeter@1.1.0", "all");
+    let waits = eventually("it says why it does not go on", || fleet.greeter(&attic.name)?.waits);
+    assert!(waits.contains("Read-only file system"), "{waits}");
+    let why = succeed(&mut fleet.orangery(&["why", &attic.name]));
+    assert!(why.contains("Read-only file system"), "{why}");
+    let doctor = output(&mut attic.node.agent(&["doctor"]));
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains("disk_read_only"), "{said}");
+    attic.disk.remount("rw");
+    fleet.settled_on(&attic.name, "1.1.0");
+    attic.node.check();
+}
+
 fn print(counts: &BTreeMap<(&'static str, bool, Told), usize>, nodes: usize, events: usize) {
     println!("{nodes} nodes with full disks, {events} events, none lost:");
     for ((scenario, has_reserve, told), count) in counts {

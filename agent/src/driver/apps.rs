@@ -33,8 +33,8 @@ pub struct App {
     again_due: bool,
     /// The last release that was wished for here, which no record may name yet.
     wished: Option<(ReleaseId, Version)>,
-    /// What is under way is not what the record asks for, but what must run as long as the disk takes none.
-    meanwhile: bool,
+    /// The serial of an effect that no record asks for: it makes what is proven run as long as the disk takes none.
+    meanwhile: Option<u64>,
     /// What keeps the deployment from going on at this moment, for people.
     pub waits: Option<String>,
     /// The probes of the committed release.
@@ -168,7 +168,7 @@ impl Driver {
                 }
                 return self.run_proven_meanwhile(name, &state.record);
             }
-            (app.again_due, app.meanwhile) = (false, false);
+            (app.again_due, app.meanwhile) = (false, None);
             let before = std::mem::replace(&mut app.state, state).record;
             // It waited for its turn in a phase that is over.
             app.held = None;
