@@ -1,6 +1,7 @@
 //! One app at a time: save, then act.
 
 mod meanwhile;
+mod turns;
 
 use std::collections::BTreeMap;
 
@@ -148,7 +149,7 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         if let (Some(other), deployment::Event::Fetched) = (trial_elsewhere, &event) {
             app.held = Some(event);
-            app.waits = Some(format!("it is here, and waits until the trial of {other} has ended"));
+            app.waits = Some(turns::waits_for(&other));
             return;
         }
         let next = app.state.record.apply(event.clone());
@@ -207,17 +208,6 @@ impl Driver {
         let same = app.state.record == *seen;
         if same || matches!(event, deployment::Event::Desired { .. }) {
             self.step(name, event);
-        }
-    }
-
-    /// When no app is on trial any more, the next one that waits for its turn goes on.
-    fn release_held(&mut self) {
-        if self.apps.values().any(App::on_trial) {
-            return;
-        }
-        let waiting = self.apps.iter_mut().find_map(|(name, app)| Some((name.clone(), app.held.take()?)));
-        if let Some((name, event)) = waiting {
-            self.step(&name, event);
         }
     }
 
