@@ -215,7 +215,7 @@ fn open_outbox(
 
 /// What the node remembers of itself, with this start counted: it makes the reports of this run newer than all before.
 pub fn begin_run(disk: &dyn Disk, layout: &Layout) -> NodeState {
-    let mut state = record::load_node(disk, layout);
+    let mut state = record::take_over(disk, layout);
     state.starts += 1;
     if let Err(error) = record::save_node(disk, layout, &state) {
         tracing::warn!(reason = %crate::errors::chain(&error), "cannot save the node's state; going on");
