@@ -98,7 +98,7 @@ impl Turn<'_> {
         if !self.known.contains(node) {
             tracing::info!(%node, "heard of a node that the database did not know");
             self.batch.admit(node, self.now)?;
-            self.known.insert(node.clone());
+            self.know(node);
         }
         Ok(())
     }
