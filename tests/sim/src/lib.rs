@@ -33,7 +33,8 @@ pub use options::{Mutant, Options};
 pub use summary::{Counts, Summary};
 pub use trace::Printing;
 
-/// Many small texts live for a moment, and some die on another thread.
+/// Many small texts live for a moment, and some die on another thread. (In a debug build it checks itself, which is slow.)
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
