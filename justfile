@@ -17,7 +17,7 @@ check:
 # the exhaustive and kill tests at full length
 test-long:
     cargo test --release -p orangery-agent --test exhaustive -- --ignored --nocapture
-    cargo test --release -p orangery-agent --test power_cut -- --ignored --nocapture full_length
+    cargo test -p orangery-agent --test power_cut -- --ignored --nocapture full_length
     cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
     cargo test --release -p orangery-tests --test network -- --ignored --nocapture long_
     cargo test -p orangery-agent --test syscalls -- --ignored --nocapture

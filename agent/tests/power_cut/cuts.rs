@@ -10,6 +10,7 @@
 //! there; two files are damaged at once where no more than [`Bounds::pairs`] files are unsynced, else one, or all alike.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::image::{Change, Content, Image, Inode, Node, change, set};
@@ -21,7 +22,7 @@ pub struct Bounds {
 }
 
 pub const SMALL: Bounds = Bounds { names: 3, pairs: 1 };
-pub const LARGE: Bounds = Bounds { names: 10, pairs: 6 };
+pub const LARGE: Bounds = Bounds { names: 6, pairs: 2 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Model {
@@ -36,8 +37,14 @@ const WRITES_MAX: usize = 6;
 
 type Damage = Vec<(Inode, Arc<Content>)>;
 
-/// The states that a cut at this moment leaves, which `seen` does not know yet.
-pub fn cuts(image: &Image, model: Model, bounds: Bounds, seen: &mut HashSet<u64>, each: &mut dyn FnMut(Image, u64)) {
+/// Hands over the states that a cut at this moment leaves, and which `seen` does not know yet, until `each` has had enough.
+pub fn cuts(
+    image: &Image,
+    model: Model,
+    bounds: Bounds,
+    seen: &mut HashSet<u64>,
+    each: &mut dyn FnMut(Image) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let damages = damages(image, model, bounds);
     let subsets = if model == Model::M3 { subsets(image, bounds) } else { vec![None] };
     for lost in &subsets {
@@ -53,10 +60,11 @@ pub fn cuts(image: &Image, model: Model, bounds: Bounds, seen: &mut HashSet<u64>
             let digest = state.digest();
             if seen.insert(digest) {
                 state.settle();
-                each(state, digest);
+                each(state)?;
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn damages(image: &Image, model: Model, bounds: Bounds) -> Vec<Damage> {

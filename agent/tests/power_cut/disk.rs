@@ -16,6 +16,8 @@ pub const STATE: &str = "/state";
 struct Recorded {
     image: Image,
     ops: Vec<Op>,
+    /// From this operation on there is no room.
+    full_from: Option<usize>,
 }
 
 /// The disk. It keeps all that is done to it.
@@ -24,7 +26,22 @@ pub struct ImageDisk(Mutex<Recorded>);
 
 impl ImageDisk {
     pub fn new(image: Image) -> Self {
-        Self(Mutex::new(Recorded { image, ops: Vec::new() }))
+        Self(Mutex::new(Recorded { image, ops: Vec::new(), full_from: None }))
+    }
+
+    /// A disk on which there is no room from its n-th operation on.
+    pub fn full_from(image: Image, n: usize) -> Self {
+        Self(Mutex::new(Recorded { image, ops: Vec::new(), full_from: Some(n) }))
+    }
+
+    /// Whether it will be full, or is.
+    pub fn is_full(&self) -> bool {
+        self.recorded().full_from.is_some()
+    }
+
+    /// The world sees what was done.
+    pub fn mark(&self, what: String) {
+        self.recorded().ops.push(Op::Mark(what));
     }
 
     fn recorded(&self) -> MutexGuard<'_, Recorded> {
@@ -42,9 +59,13 @@ impl ImageDisk {
 
     fn perform(&self, op: Op) -> io::Result<()> {
         let recorded = &mut *self.recorded();
-        recorded.image.apply(&op).map_err(io::Error::other)?;
-        recorded.ops.push(op);
-        Ok(())
+        let full = recorded.full_from.is_some_and(|from| recorded.ops.len() >= from) && op.takes_room();
+        let done = if full { op.that_there_is_room_for() } else { Some(op) };
+        if let Some(op) = done {
+            recorded.image.apply(&op).map_err(io::Error::other)?;
+            recorded.ops.push(op);
+        }
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn is_there(&self, path: &Path) -> bool {
@@ -60,7 +81,8 @@ impl ImageDisk {
     }
 }
 
-fn below(path: &Path) -> PathBuf {
+/// The same path, as images name it.
+pub fn below(path: &Path) -> PathBuf {
     path.strip_prefix(STATE).unwrap_or(path).to_owned()
 }
 

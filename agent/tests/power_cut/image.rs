@@ -1,90 +1,12 @@
 //! A file system in memory that knows of every name and every byte whether a power cut may take it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// One change of the disk, by paths relative to the state directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
-    /// A new, empty file.
-    Create {
-        path: PathBuf,
-        mode: u32,
-    },
-    /// Bytes at an offset; `None` is the end.
-    Write {
-        path: PathBuf,
-        offset: Option<usize>,
-        bytes: Arc<[u8]>,
-    },
-    /// A file gets this length.
-    Truncate {
-        path: PathBuf,
-        length: usize,
-    },
-    Chmod {
-        path: PathBuf,
-        mode: u32,
-    },
-    Mkdir {
-        path: PathBuf,
-        mode: u32,
-    },
-    Symlink {
-        path: PathBuf,
-        target: PathBuf,
-    },
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-    },
-    Link {
-        from: PathBuf,
-        to: PathBuf,
-    },
-    Remove {
-        path: PathBuf,
-    },
-    SyncFile {
-        path: PathBuf,
-    },
-    SyncDir {
-        path: PathBuf,
-    },
-    /// Nothing on the disk: from here on the world outside has seen that all before it was done.
-    Mark(String),
-    /// What a mutant did not do.
-    Nothing,
-}
-
-impl Op {
-    /// Its name and its object, without content.
-    pub fn shape(&self) -> (&'static str, PathBuf) {
-        let (name, path) = match self {
-            Self::Create { path, .. } => ("create", path.clone()),
-            Self::Write { path, .. } => ("write", path.clone()),
-            Self::Truncate { path, .. } => ("truncate", path.clone()),
-            Self::Chmod { path, .. } => ("chmod", path.clone()),
-            Self::Mkdir { path, .. } => ("mkdir", path.clone()),
-            Self::Symlink { path, .. } => ("symlink", path.clone()),
-            Self::Rename { to, .. } => ("rename", to.clone()),
-            Self::Link { to, .. } => ("link", to.clone()),
-            Self::Remove { path } => ("remove", path.clone()),
-            Self::SyncFile { path } => ("sync", path.clone()),
-            Self::SyncDir { path } => ("sync directory", path.clone()),
-            Self::Mark(text) => ("mark", PathBuf::from(text)),
-            Self::Nothing => ("nothing", PathBuf::new()),
-        };
-        (name, path)
-    }
-
-    pub fn is_sync(&self) -> bool {
-        matches!(self, Self::SyncFile { .. } | Self::SyncDir { .. })
-    }
-}
+pub use crate::op::Op;
 
 pub type Inode = usize;
 pub type Names = BTreeMap<OsString, Inode>;
@@ -136,6 +58,17 @@ pub const ROOT: Inode = 0;
 impl Default for Image {
     fn default() -> Self {
         Self { nodes: vec![directory(0o755)], serial: 0 }
+    }
+}
+
+/// What a directory leads to, or may lead to after a power cut.
+fn named_in(node: &Node) -> Vec<Inode> {
+    match node {
+        Node::Directory { names, synced, changes, .. } => {
+            let changed = changes.iter().filter_map(|(_, _, inode)| *inode);
+            names.values().chain(synced.values()).copied().chain(changed).collect()
+        }
+        Node::File { .. } | Node::Link { .. } => Vec::new(),
     }
 }
 
@@ -315,6 +248,25 @@ impl Image {
             }
             Node::Link { .. } => {}
         }
+    }
+
+    /// Whether a power cut leaves of both the same, and always will if the same is done to both.
+    pub fn is_as_durable_as(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Node, &Node)| match (one, other) {
+            (Node::File { now, synced, changes, .. }, Node::File { now: n, synced: s, changes: c, .. }) => {
+                now.hash == n.hash && synced.hash == s.hash && changes.len() == c.len()
+            }
+            (
+                Node::Directory { names, synced, changes, .. },
+                Node::Directory { names: n, synced: s, changes: c, .. },
+            ) => names == n && synced == s && changes.len() == c.len(),
+            (Node::Link { target }, Node::Link { target: t }) => target == t,
+            _ => false,
+        };
+        let named = |image: &Self| -> BTreeSet<Inode> { image.nodes.iter().flat_map(named_in).chain([ROOT]).collect() };
+        let (ours, theirs) = (named(self), named(other));
+        let pair = |inode: &Inode| self.nodes.get(*inode).zip(other.nodes.get(*inode));
+        ours == theirs && ours.iter().all(|inode| pair(inode).is_some_and(same))
     }
 
     /// Makes everything durable as it is.

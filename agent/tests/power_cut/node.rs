@@ -27,6 +27,8 @@ pub struct Recording {
     pub start: Image,
     pub ops: Vec<Op>,
     pub end: Image,
+    /// What was wrong while it was recorded.
+    pub wrong: Vec<String>,
 }
 
 /// A state directory and the settings that name it.
@@ -88,11 +90,14 @@ impl Board {
         self.recording(start)
     }
 
-    /// Has the agent run until every app has settled. False if it does not come to that.
-    pub fn boot(&self) -> bool {
+    /// Has the agent run until every app has settled, and then does `deed`. False if it does not come to that.
+    pub fn boot(&self, deed: impl FnOnce(&Agent)) -> bool {
         let child = self.agent(&mut Command::new("env"), &["run"]);
         let agent = Agent { place: self, child };
         let settled = agent.settles();
+        if settled {
+            deed(&agent);
+        }
         agent.stop(false);
         settled
     }
@@ -104,7 +109,7 @@ impl Board {
             std::fs::copy(self.trace(), format!("/tmp/trace.{}", std::process::id())).unwrap();
         }
         let ops = strace::read(&text, &self.state, start.clone()).unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
-        let recording = Recording { start, ops, end };
+        let recording = Recording { start, ops, end, wrong: Vec::new() };
         recording.is_true();
         recording
     }
@@ -139,7 +144,7 @@ impl Recording {
             // What an app writes and how an engine lays out its pages depends on the time.
             let own = path.components().any(|part| part.as_os_str() == "logs" || part.as_os_str() == "data");
             let of_store = path.starts_with("store") && path != Path::new("store");
-            if !own && !of_store {
+            if !own && !of_store && path != Path::new(crate::timeline::CONNECTS) {
                 shape.entry(path).or_default().push(name);
             }
         }

@@ -1,14 +1,16 @@
 //! What a node goes through, each from the state that a real one would be in before it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use orangery_wire::ReleaseId;
+use orangery_agent::runner::own;
+use orangery_wire::messages::AppReport;
 
+use crate::disk::ImageDisk;
 use crate::image::{Image, Node, file};
 use crate::node::{Agent, Board, Recording, directory};
 use crate::owner::{Owner, Release, key};
-use crate::recovery::Truth;
+use crate::recovery::{self, Truth};
 use orangery_wire::token::Token;
 
 /// One scenario: how it begins, what happens.
@@ -16,14 +18,19 @@ pub struct Scenario {
     pub name: &'static str,
     start: Image,
     deed: Deed,
+    is_of_the_agent: bool,
 }
 
 /// What is done to an agent that runs.
 type Done = Box<dyn Fn(&Agent<'_>, &Stage) + Sync + Send>;
 
+/// What the agent's driver does on the recording disk.
+type Played = Box<dyn Fn(&Image, &Arc<Truth>, &Stage) -> Vec<Recording> + Sync + Send>;
+
 enum Deed {
     Join,
     Run(Done),
+    Play(Played),
 }
 
 /// The owner's releases, each in a directory that a node can install from.
@@ -31,8 +38,14 @@ pub struct Stage {
     _directory: tempfile::TempDir,
     roads: PathBuf,
     pub releases: Vec<Release>,
+    /// Releases of the agent; the third is not well.
+    agents: Vec<Release>,
     token: String,
 }
+
+/// A release of the first app that no scenario has, and one of the agent.
+const NEXT: usize = 7;
+const NEXT_AGENT: usize = 3;
 
 /// Well and quickly proven; unwell; well, but long on trial.
 const WELL: &str = "#!/bin/sh\nexec sleep 600\n";
@@ -51,7 +64,8 @@ impl Stage {
         let directory = directory();
         let roads = directory.path().to_owned();
         let mut owner = Owner::new();
-        let mut stage = Self { _directory: directory, roads, releases: Vec::new(), token };
+        let agents = ["1.0.0", "1.1.0", "1.2.0", "1.3.0"].map(|version| release(own::APP, version, WELL, 1)).into();
+        let mut stage = Self { _directory: directory, roads, releases: Vec::new(), agents, token };
         let all = [
             ("greeter", "1.0.0", WELL, 1),
             ("greeter", "1.1.0", WELL, 1),
@@ -73,6 +87,7 @@ impl Stage {
             (owner.online, owner.published) = (new, None);
         }
         stage.publish(&mut owner, release("greeter", "2.0.0", WELL, 1));
+        stage.publish(&mut owner, release("greeter", "3.0.0", WELL, 1));
         (stage, owner)
     }
 
@@ -107,13 +122,17 @@ impl Stage {
         self.roads.join(n.to_string())
     }
 
-    fn ids(&self, of: &[usize]) -> BTreeSet<ReleaseId> {
-        of.iter().map(|n| self.releases[*n].wanted().id).collect()
+    pub fn truth(&self, scenario: &Scenario) -> Arc<Truth> {
+        let all: Vec<Release> = self.releases.iter().chain(&self.agents).cloned().collect();
+        let ill = [&self.releases[2], &self.agents[2]].map(|release| release.wanted().id);
+        let good = all.iter().map(|release| release.wanted().id).filter(|id| !ill.contains(id)).collect();
+        let next = if scenario.is_of_the_agent { &self.agents[NEXT_AGENT] } else { &self.releases[NEXT] };
+        Arc::new(Truth { good, releases: all, next: next.clone(), real_root: !matches!(scenario.deed, Deed::Join) })
     }
 
-    pub fn truth(&self, scenario: &Scenario) -> Truth {
-        let good = self.ids(&[0, 1, 3, 4, 5, 6]);
-        Truth { provable: good.clone(), good, real_root: !matches!(scenario.deed, Deed::Join) }
+    /// What any node that works can install.
+    pub fn installs_next(&self, agent: &Agent<'_>) {
+        self.installs(agent, NEXT);
     }
 
     fn installs(&self, agent: &Agent<'_>, n: usize) {
@@ -123,16 +142,62 @@ impl Stage {
 
 impl Scenario {
     fn run(name: &'static str, start: &Image, deed: impl Fn(&Agent<'_>, &Stage) + Sync + Send + 'static) -> Self {
-        Self { name, start: start.clone(), deed: Deed::Run(Box::new(deed)) }
+        Self { name, start: start.clone(), deed: Deed::Run(Box::new(deed)), is_of_the_agent: false }
     }
 
-    pub fn record(&self, stage: &Stage) -> Recording {
-        let board = Board::with(&self.start);
+    fn play(
+        name: &'static str,
+        start: &Image,
+        deed: impl Fn(&Image, &Arc<Truth>, &Stage) -> Vec<Recording> + Sync + Send + 'static,
+    ) -> Self {
+        Self { name, start: start.clone(), deed: Deed::Play(Box::new(deed)), is_of_the_agent: false }
+    }
+
+    fn of_the_agent(mut self) -> Self {
+        self.is_of_the_agent = true;
+        self
+    }
+
+    pub fn record(&self, stage: &Stage) -> Vec<Recording> {
         match &self.deed {
-            Deed::Join => board.record_command(&["join", &stage.token, "--name", "attic"]),
-            Deed::Run(deed) => board.record(|agent| deed(agent, stage)),
+            Deed::Join => vec![Board::with(&self.start).record_command(&["join", &stage.token, "--name", "attic"])],
+            Deed::Run(deed) => vec![Board::with(&self.start).record(|agent| deed(agent, stage))],
+            Deed::Play(deed) => deed(&self.start, &stage.truth(self), stage),
         }
     }
+}
+
+/// The node takes these releases from a coordinator, the last of which is recorded.
+fn takes(start: &Image, truth: &Arc<Truth>, releases: &[&Release]) -> Vec<Recording> {
+    let (mut start, mut recordings) = (start.clone(), Vec::new());
+    for (release, generation) in releases.iter().zip(1..) {
+        let came = recovery::deploys(ImageDisk::new(start.clone()), truth, release, generation);
+        start.settle();
+        let mut end = came.image.clone();
+        end.settle();
+        recordings = vec![Recording {
+            start: std::mem::replace(&mut start, end.clone()),
+            ops: came.ops,
+            end,
+            wrong: came.wrong,
+        }];
+    }
+    recordings
+}
+
+/// The node is to take this release, and at each step of that the disk is full.
+fn fills(start: &Image, truth: &Arc<Truth>, release: &Release) -> Vec<Recording> {
+    let steps = recovery::deploys(ImageDisk::new(start.clone()), truth, release, 1).ops.len();
+    let full = |step: usize| {
+        let came = recovery::deploys(ImageDisk::full_from(start.clone(), step), truth, release, 1);
+        let mut wrong = came.wrong;
+        let runs = |app: &AppReport| app.app == release.app() && app.running.is_some();
+        if !came.reported.is_some_and(|reported| reported.apps.iter().any(runs)) {
+            wrong.push(format!("I14: on a disk that is full from step {step} on nothing runs, or nothing is reported"));
+        }
+        Recording { start: start.clone(), ops: came.ops, end: came.image, wrong }
+    };
+    (0..steps).map(full).collect()
 }
 
 /// A node that has joined, with the owner's first root.
@@ -192,7 +257,7 @@ pub fn all(token: &Token) -> (Vec<Scenario>, Stage) {
     let broken = with_bytes(&one, "store/events.redb", |bytes| vec![7; bytes.len()]);
     let old = of_old(&one);
     let scenarios = vec![
-        Scenario { name: "a node joins", start: Image::default(), deed: Deed::Join },
+        Scenario { name: "a node joins", start: Image::default(), deed: Deed::Join, is_of_the_agent: false },
         Scenario::run("the first release of all", &joined, |agent, stage| stage.installs(agent, 0)),
         Scenario::run("from A to B, which is well", &one, |agent, stage| stage.installs(agent, 1)),
         Scenario::run("from A to B, which is not well", &one, |agent, stage| {
@@ -214,6 +279,19 @@ pub fn all(token: &Token) -> (Vec<Scenario>, Stage) {
         Scenario::run("a second app", &one, |agent, stage| stage.installs(agent, 5)),
         Scenario::run("a store is set aside and made anew", &broken, |agent, _| agent.all_settle()),
         Scenario::run("records of an older agent", &old, |agent, stage| stage.installs(agent, 1)),
+        Scenario::play("the agent replaces itself by one that is well", &Image::default(), |start, truth, stage| {
+            takes(start, truth, &[&stage.agents[0], &stage.agents[1]])
+        })
+        .of_the_agent(),
+        Scenario::play(
+            "the agent replaces itself by one that is not well",
+            &Image::default(),
+            |start, truth, stage| takes(start, truth, &[&stage.agents[0], &stage.agents[1], &stage.agents[2]]),
+        )
+        .of_the_agent(),
+        Scenario::play("the disk is full from each step of a deployment on", &two, |start, truth, stage| {
+            fills(&start.only(&["apps"]), truth, &stage.releases[4])
+        }),
     ];
     (scenarios, stage)
 }

@@ -1,6 +1,7 @@
 //! Both engines of the store under power cuts: a program that keeps events is recorded, each disk that a cut leaves is opened.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub fn record(engine: Engine) -> Recording {
     let end = real::read(&state);
     let text = std::fs::read_to_string(&trace).unwrap();
     let ops = strace::read(&text, &state, start.clone()).unwrap();
-    let recording = Recording { start, ops, end };
+    let recording = Recording { start, ops, end, wrong: Vec::new() };
     recording.is_true();
     recording
 }
@@ -104,7 +105,10 @@ pub fn cut(engine: Engine, recording: &Recording, ops: &[Op], bounds: Bounds, mo
             }
         }
         for model in [Model::M1, Model::M2, Model::M3] {
-            cuts(&image, model, bounds, &mut seen, &mut |state, _| left.push((state, kept, epoch)));
+            let _ = cuts(&image, model, bounds, &mut seen, &mut |state| {
+                left.push((state, kept, epoch));
+                ControlFlow::Continue(())
+            });
         }
     }
     let distinct: HashSet<u64> = left.iter().map(|(state, ..)| state.digest()).collect();
@@ -112,6 +116,67 @@ pub fn cut(engine: Engine, recording: &Recording, ops: &[Op], bounds: Bounds, mo
         wrong.extend(judge(engine, state, *kept, *epoch));
     }
     (distinct.len(), wrong)
+}
+
+/// What became of the same program without each one of its syncs.
+#[derive(Debug, Default)]
+pub struct Mutants {
+    pub caught: usize,
+    /// What was to be synced was durable already.
+    pub idle: usize,
+    /// The same is synced again before anything is said, and no disk until then breaks anything.
+    pub covered: usize,
+    /// The count of opens that did not end: a power cut may take one from it.
+    pub counts: usize,
+    pub missed: Vec<String>,
+}
+
+pub fn mutants(engine: Engine, recording: &Recording, bounds: Bounds, most: usize) -> Mutants {
+    let mut found = Mutants::default();
+    for (n, op) in recording.ops.iter().enumerate().filter(|(_, op)| op.is_sync()) {
+        let said = said_without(recording, n);
+        if said == Some(n) {
+            found.idle += 1;
+            continue;
+        }
+        let mut ops = recording.ops.clone();
+        ops[n] = Op::Nothing;
+        let (name, path) = op.shape();
+        if !cut(engine, recording, &ops, bounds, most).1.is_empty() {
+            found.caught += 1;
+        } else if said.is_some() {
+            found.covered += 1;
+        } else if counts_opens(&recording.ops[..n], &path) {
+            found.counts += 1;
+        } else {
+            found.missed.push(format!("{n}: {name} {}", path.display()));
+        }
+    }
+    found
+}
+
+/// Whether this sync is of the count of opens, or of its name.
+fn counts_opens(before: &[Op], path: &Path) -> bool {
+    let renamed = before.last().is_some_and(|op| matches!(op, Op::Rename { to, .. } if to.ends_with("opening")));
+    path.ends_with(".opening.new") || renamed
+}
+
+/// After which operation it no longer matters that the n-th was not done; `None` if something is said before that.
+fn said_without(recording: &Recording, n: usize) -> Option<usize> {
+    let (mut with, mut without) = (recording.start.clone(), recording.start.clone());
+    for (m, op) in recording.ops.iter().enumerate() {
+        with.apply(op).unwrap();
+        if m != n {
+            without.apply(op).unwrap();
+        }
+        if m >= n && with.is_as_durable_as(&without) {
+            return Some(m);
+        }
+        if m > n && matches!(op, Op::Mark(_)) {
+            return None;
+        }
+    }
+    None
 }
 
 /// The same program without any sync.

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::image::{Image, Op};
+use crate::timeline::{ASKED, CONNECTS};
 
 /// What strace is to record. Maps and rings are in it so that they are noticed; see [`Reader::refuse`].
 pub const CALLS: &str = "trace=openat,open,creat,write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,rename,\
     renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,sync_file_range,syncfs,\
-    sync,msync,copy_file_range,sendfile,splice,ioctl,mmap,io_uring_setup,chmod,fchmod,fchmodat,mknod,mknodat,execve";
+    sync,msync,copy_file_range,sendfile,splice,ioctl,mmap,io_uring_setup,chmod,fchmod,fchmodat,mknod,mknodat,execve,connect";
 
 /// One call that ended.
 struct Call {
@@ -54,10 +55,11 @@ fn call(line: &str) -> Option<Vec<Call>> {
     let (arguments, result) = rest.rsplit_once(") ")?;
     let result = result.trim_start().strip_prefix("= ")?;
     let number: String = result.chars().take_while(|c| c.is_ascii_digit() || *c == '-' || *c == 'x').collect();
-    if result.starts_with('?') || number.starts_with('-') {
+    // A connection may be told to have begun by an error.
+    if (result.starts_with('?') || number.starts_with('-')) && name != "connect" {
         return Some(Vec::new());
     }
-    let result = if number.starts_with("0x") { 0 } else { number.parse().ok()? };
+    let result = if number.starts_with("0x") || name == "connect" { 0 } else { number.parse().ok()? };
     Some(vec![Call { name: name.to_owned(), arguments: split(arguments), result }])
 }
 
@@ -195,6 +197,10 @@ impl Reader<'_> {
                 let program = path(self.argument(0)?).ok_or("a path is not understood")?;
                 one(self.below(&program).map(|path| Op::Mark(format!("started {}", path.display()))))
             }
+            "connect" => {
+                let reaches_out = self.argument(1)?.contains("AF_INET");
+                one(reaches_out.then(|| Op::Mark(CONNECTS.to_owned())))
+            }
             other => Err(format!("{other} was not asked for")),
         }
     }
@@ -204,7 +210,7 @@ impl Reader<'_> {
     }
 
     fn opened(&self, path: Option<PathBuf>, flags: usize, image: &Image) -> Result<Vec<Op>, String> {
-        let Some(path) = path else { return Ok(Vec::new()) };
+        let Some(path) = path else { return self.asked(flags) };
         let has = |flag: &str| self.argument(flags).is_ok_and(|flags| flags.split('|').any(|one| one == flag));
         if has("O_TMPFILE") || has("O_DIRECT") {
             return Err("the model does not know this flag".into());
@@ -217,6 +223,15 @@ impl Reader<'_> {
             Some(_) if has("O_TRUNC") => vec![Op::Truncate { path, length: 0 }],
             _ => Vec::new(),
         })
+    }
+
+    /// A road's metadata is opened: the world sees which file the node is at.
+    fn asked(&self, flags: usize) -> Result<Vec<Op>, String> {
+        let directory = self.argument(0).ok().and_then(descriptor).unwrap_or_default();
+        let path = directory.join(path(self.argument(flags - 1)?).ok_or("a path is not understood")?);
+        let of_metadata = path.parent().is_some_and(|parent| parent.ends_with("metadata"));
+        let name = path.file_name().unwrap_or_default();
+        Ok(of_metadata.then(|| Op::Mark(format!("{ASKED}{}", name.display()))).into_iter().collect())
     }
 
     /// Whoever writes without an offset writes at the end: the agent never seeks back. Were that wrong, the end state would tell.
