@@ -1,7 +1,7 @@
 //! How the commands of `orangery-agent` talk to the agent that runs: one JSON line each way over a Unix socket in the
 //! state directory, which only the agent's user can reach.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
@@ -159,20 +159,30 @@ fn talk(mut stream: BlockingStream, request: &Request) -> std::io::Result<Reply>
 }
 
 /// Listens on `socket`, whose directory only the agent's user can enter. The caller holds the state directory's lock, so a
-/// socket that is there already belongs to an agent that is gone.
-pub fn listen(socket: &Path) -> Result<UnixListener, ControlError> {
-    let listen = |source| ControlError::Listen { socket: socket.to_owned(), source };
+/// socket that is there already belongs to an agent that is gone. `None` on a read-only file system: there nobody can ask.
+pub fn listen(socket: &Path) -> Result<Option<UnixListener>, ControlError> {
+    match bind(socket) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            tracing::warn!(socket = %socket.display(), "the file system is read-only; nobody on this node can ask the agent");
+            Ok(None)
+        }
+        bound => bound.map(Some).map_err(|source| ControlError::Listen { socket: socket.to_owned(), source }),
+    }
+}
+
+fn bind(socket: &Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(listen(e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(socket).map_err(listen)?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(listen)?;
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
 /// Serves everybody who asks, until it is called off.
-pub async fn serve(listener: UnixListener, events: Sender<Event>) {
+pub async fn serve(listener: Option<UnixListener>, events: Sender<Event>) {
+    let Some(listener) = listener else { return std::future::pending().await };
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

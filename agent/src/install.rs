@@ -36,7 +36,7 @@ use crate::trusted::{RefreshFailure, Standing, Trusted, same};
 use crate::unpack::{Directory, UnpackError, unpack};
 use fit::Node;
 use releases::clear;
-pub use releases::{collect, sealed};
+pub use releases::{collect, sealed, sealed_durably};
 use room::Room;
 
 const SEAL_MODE: u32 = 0o444;
@@ -243,7 +243,9 @@ impl Installer {
         let (app, want) = (app.clone(), want.clone());
         in_background(move || {
             let _guard = guard;
-            let Some(manifest) = sealed(&*disk, &layout, &app, &want.id) else { return Ok(None) };
+            let found = sealed_durably(&*disk, &layout, &app, &want.id)
+                .map_err(|e| InstallFailure::of_disk("making a release durable that was found on the disk", &e))?;
+            let Some(manifest) = found else { return Ok(None) };
             let Some(tree) = manifest.platforms.get(&platform) else { return Ok(None) };
             if let Err(error) = intact::check(&layout, &app, &want.id, tree) {
                 tracing::warn!(%app, release = %want.id, reason = %error, "a release on the disk is damaged; it is fetched anew");

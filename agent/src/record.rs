@@ -4,6 +4,7 @@
 //! changed is known for what it is and the previous copy is used. Whoever repairs one by hand removes that line. See
 //! `docs/disk.md`.
 
+mod found;
 mod kept;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::deployment::{Phase, Record};
 use crate::disk::{self, Disk};
 use crate::layout::Layout;
+
+pub use found::take_over;
 pub(crate) use kept::{Formatted, Reader, load_kept, previous, save_kept};
 
 /// The file format that this version reads and writes.

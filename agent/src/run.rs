@@ -215,7 +215,7 @@ fn open_outbox(
 
 /// What the node remembers of itself, with this start counted: it makes the reports of this run newer than all before.
 pub fn begin_run(disk: &dyn Disk, layout: &Layout) -> NodeState {
-    let mut state = record::load_node(disk, layout);
+    let mut state = record::take_over(disk, layout);
     state.starts += 1;
     if let Err(error) = record::save_node(disk, layout, &state) {
         tracing::warn!(reason = %crate::errors::chain(&error), "cannot save the node's state; going on");
@@ -285,7 +285,11 @@ pub fn make_state_directory(layout: &Layout) -> Result<(), RunError> {
 /// Takes the state directory for this process; the kernel gives it back when the process ends, however it ends.
 pub fn lock(layout: &Layout) -> Result<File, RunError> {
     let path = layout.root().join("lock");
-    let file = File::options().create(true).append(true).open(&path);
+    let file = match File::options().create(true).append(true).open(&path) {
+        // One that an earlier agent made can be locked all the same.
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+        opened => opened,
+    };
     let file = file.map_err(|source| RunError::MakeState { path: path.clone(), source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -191,6 +191,19 @@ async fn an_agent_that_is_killed_at_any_write_installs_after_all() {
 }
 
 #[tokio::test]
+async fn a_release_that_is_found_here_counts_only_once_its_seal_is_durable() {
+    let mut world = World::new().await;
+    let release = greeter("1.0.0");
+    world.publish(&release);
+    world.succeeds(&release).await;
+    // An agent that was killed after the seal's rename leaves just this: a name that a power cut may take back.
+    let dead = Arc::new(DyingDisk::after(0));
+    let outcome = world.installer_on(dead.clone()).install(&release.app(), &release.wanted()).await;
+    assert!(dead.is_dead() && matches!(outcome, Err(InstallFailure::Refused(_))), "{outcome:?}");
+    world.succeeds(&release).await;
+}
+
+#[tokio::test]
 async fn two_apps_with_the_same_files_install_side_by_side() {
     let mut world = World::new().await;
     let (one, two) = (greeter("1.0.0"), Release::new("other", "1.0.0", &content()));

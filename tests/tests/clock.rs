@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use orangery_agent::clock::build_time;
-use orangery_tests::fleet::{Fleet, GREETER, Node};
+use orangery_tests::fleet::{Fleet, GREETER, Node, Setup};
 use orangery_tests::process::{Around, eventually, output, succeed};
 
 const DAY: i64 = 86_400;
@@ -22,13 +22,17 @@ struct WrongClock {
 impl WrongClock {
     /// Without libfaketime a test says so and ends; in CI it fails.
     fn find(fleet: &Fleet, name: &str) -> Option<Self> {
+        Self::find_in(fleet.path(), name)
+    }
+
+    fn find_in(directory: &Path, name: &str) -> Option<Self> {
         let places = std::fs::read_dir("/usr/lib").unwrap().flatten();
         let library = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
         if library.is_none() {
             assert!(std::env::var_os("CI").is_none(), "libfaketime is not installed, and CI must test with it");
             eprintln!("LEFT OUT: libfaketime is not installed (apt-get install faketime)");
         }
-        Some(Self { library: library?, offset: fleet.path().join(format!("clock-{name}")) })
+        Some(Self { library: library?, offset: directory.join(format!("clock-{name}")) })
     }
 
     fn around(&self) -> Around {
@@ -187,9 +191,57 @@ fn a_clock_ten_years_ahead_is_told_bypasses_nothing_and_blocks_nothing_for_good(
     clock.set(0);
     node.stop();
     node.start();
+    // Only what is known to have been refused is told anew.
+    eventually("the coordinator knows how the node is", || {
+        let says = node.status()["reported"]["apps"][0]["refusal"]["code"].as_str().map(str::to_owned);
+        let known = fleet.view("ahead").filter(|view| view.online)?.reported?.apps.pop()?.refusal;
+        (known.map(|refusal| refusal.code.to_string()) == says).then_some(())
+    });
     fleet.deploy("greeter@1.1.0", "ahead");
     fleet.settled_on("ahead", "1.1.0");
     node.check();
+}
+
+#[test]
+fn nodes_that_were_away_for_a_hundred_days_renew_what_has_expired_whatever_their_clock_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(of_coordinator) = WrongClock::find_in(directory.path(), "coordinator") else { return };
+    of_coordinator.set(0);
+    let mut fleet = Fleet::init(&Setup { around: of_coordinator.around(), ..Setup::default() });
+    fleet.serve();
+    fleet.publish("1.0.0", 200);
+    fleet.publish("1.1.0", 200);
+    // One comes back with the time that it is by then, one with the time when it went, one with none.
+    let mut nodes = Vec::new();
+    for (name, ahead) in [("right", 100 * DAY), ("stopped", 0), ("y1970", -now() + DAY)] {
+        let clock = WrongClock::find(&fleet, name).unwrap();
+        clock.set(0);
+        let mut node = board(&fleet, name, &clock);
+        join(&fleet, &node);
+        node.start();
+        nodes.push((node, clock, ahead));
+    }
+    fleet.deploy("greeter@1.0.0", "all");
+    for (node, ..) in &mut nodes {
+        fleet.settled_on(&node.name, "1.0.0");
+        node.stop();
+    }
+    // The certificates were for 90 days, the coordinator's signatures for 45.
+    fleet.coordinator().stop();
+    of_coordinator.set(100 * DAY);
+    fleet.serve();
+    fleet.deploy("greeter@1.1.0", "all");
+    for (node, clock, ahead) in &mut nodes {
+        clock.set(*ahead);
+        let certificate = node.state().join("identity/node.pem");
+        let old = std::fs::read(&certificate).unwrap();
+        node.start();
+        eventually("the app runs, though nothing is valid any more", || node.serves());
+        fleet.settled_on(&node.name, "1.1.0");
+        assert_ne!(std::fs::read(&certificate).unwrap(), old, "{}: the certificate is another one", node.name);
+        assert!(fleet.refusals(&node.name).is_empty(), "{:?}", fleet.refusals(&node.name));
+        node.check();
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use orangery_agent::clock::Clock;
 use orangery_agent::outbox::Outbox;
 use orangery_agent::store::{self, Engine};
 use orangery_tests::fleet::{Fleet, Node};
-use orangery_tests::process::eventually;
+use orangery_tests::process::{eventually, succeed};
 use orangery_wire::messages::What;
 
 const OUTBOX_BYTES_MAX: u64 = 64 << 10;
@@ -82,8 +82,12 @@ fn after_two_weeks_offline_the_backlog_is_bounded_and_drips_and_only_the_last_wi
     let told = |what: &What| if let What::EventsDropped { count } = what { *count } else { 0 };
     let dropped: u64 = news.iter().map(|view| told(&view.event.what)).sum();
     assert_eq!(exits + dropped, EXITS_IN_TWO_WEEKS, "what was dropped is counted");
+    let shown = succeed(&mut fleet.orangery(&["node", "show", "attic"]));
+    assert!(shown.contains(&format!("{dropped} were dropped on the node")), "{shown}");
+    let stored = std::fs::metadata(node.state().join("store/events.redb")).unwrap().len();
+    assert!(stored < 4 * OUTBOX_BYTES_MAX, "the store's file has {stored} bytes");
     println!(
-        "two weeks: {happened} events happened, {waiting} waited in {OUTBOX_BYTES_MAX} bytes, {dropped} were dropped and \
-         counted; the last of 5 wishes was done after {deployed:.1?}, all was told after {drained:.1?}"
+        "two weeks: {happened} events happened, {waiting} waited in {OUTBOX_BYTES_MAX} bytes ({stored} on the disk), {dropped} were \
+         dropped and counted; the last of 5 wishes was done after {deployed:.1?}, all was told after {drained:.1?}"
     );
 }

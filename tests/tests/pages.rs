@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use orangery_agent::doctor::Code;
+use orangery_tests::process::{output, program};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -70,6 +72,50 @@ fn pages_lead_to_pages_that_are_there_and_the_index_to_all() {
             assert!(!is_page || pages.contains_key(page), "{} sends people to {page}", code.entry().word);
         }
     }
+}
+
+/// A command of ours in a page: its program, the words before the first that stands for something else, and its options.
+type Example = (String, Vec<String>, Vec<String>);
+
+/// The commands in the code of a page. A prompt, `sudo` and what follows a `|`, `;`, `&` or `#` are not part of them.
+fn examples(page: &str) -> BTreeSet<Example> {
+    let code = page.split('`').flat_map(str::lines);
+    let commands = code.map(|line| {
+        let line = line.trim().trim_start_matches("$ ").trim_start_matches("sudo ");
+        line.split(['|', ';', '&', '#', '<', '>']).next().unwrap_or_default().split_whitespace()
+    });
+    let example = |mut words: std::str::SplitWhitespace<'_>| -> Option<Example> {
+        let program = words.next().filter(|program| matches!(*program, "orangery" | "orangery-agent"))?;
+        let rest: Vec<&str> = words.collect();
+        let is_word = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+        let own = |word: &&str| (*word).to_owned();
+        let words: Vec<String> = rest.iter().take_while(is_word).map(own).collect();
+        let options = rest.iter().filter(|word| word.starts_with("--"));
+        let options = options.map(|word| word.split('=').next().unwrap_or_default().to_owned()).collect();
+        (!words.is_empty()).then(|| (program.to_owned(), words, options))
+    };
+    commands.filter_map(example).collect()
+}
+
+#[test]
+fn every_command_on_a_page_is_one_that_the_programs_know_with_these_options() {
+    let pages = pages();
+    let text = |(name, page): (&String, &String)| {
+        examples(page).into_iter().map(|one| (name.clone(), one)).collect::<Vec<_>>()
+    };
+    let all: Vec<(String, Example)> = pages.iter().flat_map(text).collect();
+    let mut known = BTreeMap::new();
+    for (page, (program_name, words, options)) in &all {
+        let help = known.entry((program_name, words)).or_insert_with(|| {
+            let asked = output(Command::new(program(program_name)).args(words).arg("--help"));
+            assert!(asked.status.success(), "{page}: {program_name} does not know {words:?}");
+            String::from_utf8(asked.stdout).unwrap()
+        });
+        for option in options {
+            assert!(help.contains(option.as_str()), "{page}: {program_name} {words:?} has no {option}");
+        }
+    }
+    assert!(known.len() > 25, "{} commands were found", known.len());
 }
 
 #[test]

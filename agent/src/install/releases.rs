@@ -20,6 +20,21 @@ pub fn sealed(disk: &dyn Disk, layout: &Layout, app: &AppName, release: &Release
     Manifest::parse(&seal).ok().filter(|_| sha256(&seal) == release.0)
 }
 
+/// The same for a release that is about to be tried, and it still exists after a power cut: whoever sealed it may have died
+/// before its seal was durable.
+pub fn sealed_durably(
+    disk: &dyn Disk,
+    layout: &Layout,
+    app: &AppName,
+    release: &ReleaseId,
+) -> io::Result<Option<Manifest>> {
+    let manifest = sealed(disk, layout, app, release);
+    if manifest.is_some() {
+        disk.sync_dir(&layout.release(app, release))?;
+    }
+    Ok(manifest)
+}
+
 /// Removes all releases of `app` but those in `keep`, whether sealed or not, and downloads that were given up. Returns how
 /// many releases went. May be repeated. Blocking.
 pub fn collect(disk: &dyn Disk, layout: &Layout, app: &AppName, keep: &[ReleaseId]) -> io::Result<u32> {

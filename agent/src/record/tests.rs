@@ -1,5 +1,6 @@
 use orangery_wire::messages::{Refusal, RefusalCode};
 
+use super::found::make_durable;
 use super::kept::{SUM_BEGIN, SUM_END, encode, foreign};
 use super::*;
 use crate::deployment::Trial;
@@ -52,6 +53,25 @@ fn assert_only(cuts: &[ModelDisk], allowed: &[AppState]) {
     for cut in cuts {
         let found = load(cut);
         assert!(allowed.contains(&found.state), "{found:?}");
+    }
+}
+
+#[test]
+fn what_a_killed_agent_left_is_durable_before_the_next_one_builds_on_it() {
+    // It died right after it made the app's directory, or after a rename: before the sync that follows.
+    let made = with([]);
+    made.create_dir_all(&layout().apps(), 0o755).unwrap();
+    let made = made.settled();
+    made.create_dir(&layout().app(&app()), 0o755).unwrap();
+    let renamed = with([1]);
+    let synced = renamed.syncs();
+    let renamed = renamed.leaving_out_sync(synced + 1);
+    save(&renamed, &state(2));
+    for (disk, left) in [(made, AppState::default()), (renamed, state(2))] {
+        make_durable(&disk, &layout());
+        assert_only(&disk.cuts_now(), &[left]);
+        save(&disk, &state(3));
+        assert_only(&disk.cuts_now(), &[state(3)]);
     }
 }
 

@@ -33,9 +33,14 @@ impl Log {
         Self { path: logs.join("out.log") }
     }
 
-    /// The file, open for appending: what a child has as its output.
+    /// The file, open for appending: what a child has as its output. On a read-only file system its output goes nowhere.
     pub fn open(&self) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)
+        match OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                OpenOptions::new().append(true).open("/dev/null")
+            }
+            opened => opened,
+        }
     }
 
     /// How long the file is, in bytes; 0 if it is not there.

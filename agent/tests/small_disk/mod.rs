@@ -57,6 +57,12 @@ impl SmallDisk {
         }
     }
 
+    /// Mounts it anew, read-only or not. Nobody may have a file there open for writing.
+    pub fn remount(&self, how: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.path).status();
+        assert!(done.unwrap().success(), "{} cannot be mounted {how}", self.path.display());
+    }
+
     /// Takes back what [`SmallDisk::leave`] did.
     pub fn empty(&self) {
         let _ = std::fs::remove_file(self.path().join("filler"));

@@ -15,14 +15,16 @@ mod owner;
 
 mod board;
 mod strace;
+mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use board::{Board, Outcome, Template};
+use board::{Board, Outcome};
 use strace::{Call, Fault};
+use template::Template;
 
 /// Cases at the same time.
 const WORKERS: usize = 2;
@@ -79,7 +81,12 @@ fn go_through(template: &Template, cases: &[(Deed, Call, Fault)]) {
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while let Some((deed, call, fault)) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    let Some((deed, call, fault)) = cases.get(n) else { return };
+                    if n > 0 && n.is_multiple_of(100) {
+                        println!("{n} of {} begun after {} s", cases.len(), begun.elapsed().as_secs());
+                    }
                     let begun = Instant::now();
                     let word = hit(template, *deed, call, *fault);
                     if begun.elapsed() > SLOW {
@@ -126,7 +133,7 @@ fn an_agent_hit_at_some_of_its_system_calls_ends_where_it_should() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour; run by `just test-long`"]
+#[ignore = "takes five minutes; run by `just test-long`"]
 fn long_an_agent_hit_at_every_system_call_ends_where_it_should() {
     let template = Template::new();
     let all = all_cases(&template);

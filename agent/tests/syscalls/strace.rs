@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::board::{Board, Outcome, Template};
+use crate::board::{Board, Outcome};
+use crate::template::Template;
 
 /// Everything that changes a file system or makes a change durable. A `?` is for those that a machine does not have.
 const CALLS: &str = "openat,write,pwrite64,writev,?pwritev,fsync,fdatasync,?rename,?renameat,?renameat2,?link,linkat,?unlink,\

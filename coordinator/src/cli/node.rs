@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use orangery_wire::NodeId;
-use orangery_wire::messages::{Health, ReserveState};
-use orangery_wire::rest::{InviteRequest, InviteResponse, NodeView};
+use orangery_wire::messages::{Health, ReserveState, What};
+use orangery_wire::rest::{EventView, InviteRequest, InviteResponse, NodeView};
 use orangery_wire::token::Token;
 use serde::Serialize;
 
@@ -29,8 +29,13 @@ pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
             if json { output::json(&nodes)? } else { output::line(list(&nodes))? }
         }
         NodeCommand::Show { node, json } => {
-            let node: NodeView = client.get(&format!("/v1/nodes/{node}")).await?;
-            if json { output::json(&node)? } else { output::line(show(&node))? }
+            let view: NodeView = client.get(&format!("/v1/nodes/{node}")).await?;
+            if json {
+                output::json(&view)?;
+            } else {
+                let newest: Vec<EventView> = client.get(&format!("/v1/events?node={node}&newest={NEWEST}")).await?;
+                output::line(show(&view, dropped(&newest)))?;
+            }
         }
         NodeCommand::Revoke { node } => {
             client
@@ -41,6 +46,15 @@ pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// So many of a node's newest events are looked through for what it dropped.
+const NEWEST: usize = 1_000;
+
+/// How many events the node says that it dropped.
+fn dropped(events: &[EventView]) -> u64 {
+    let of = |view: &EventView| if let What::EventsDropped { count } = view.event.what { count } else { 0 };
+    events.iter().map(of).fold(0, u64::saturating_add)
 }
 
 /// An invite, ready to be used.
@@ -120,7 +134,7 @@ fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-fn show(node: &NodeView) -> String {
+fn show(node: &NodeView, dropped: u64) -> String {
     let now = output::now();
     let mut rows = vec![
         ("node", Word::plain(node.node.as_str())),
@@ -149,6 +163,10 @@ fn show(node: &NodeView) -> String {
             ("temperature", Word::plain(celsius)),
             ("up", Word::plain(output::ago(now.saturating_sub(health.uptime_secs), now).replace(" ago", ""))),
         ]);
+    }
+    if dropped > 0 {
+        let text = format!("{dropped} were dropped on the node lately: its outbox was full while it was away");
+        rows.push(("events", Word::new(text, Tone::Bad)));
     }
     let rows: Vec<Vec<Word>> = rows.into_iter().map(|(name, word)| vec![Word::plain(name), word]).collect();
     format!("{}\n\n{}", output::pairs(&rows), fleet_table(std::slice::from_ref(node), now))

@@ -101,9 +101,10 @@ impl Core {
         let lasting = lasting(&commands);
         let now = (self.clock)();
         let Self { store, live, known, events_kept_max, .. } = self;
+        let (events_kept_max, mut met) = (*events_kept_max, Vec::new());
         let committed = store.commit(|batch| {
-            let mut turn =
-                Turn { batch, live, known, now, events_kept_max: *events_kept_max, outcome: Outcome::default() };
+            let outcome = Outcome::default();
+            let mut turn = Turn { batch, live, known, met: &mut met, now, events_kept_max, outcome };
             for command in commands {
                 turn.command(command)?;
             }
@@ -117,7 +118,7 @@ impl Core {
             }
             Err(error) => {
                 self.owed = lasting;
-                self.known = self.store.view().node_names()?.into_iter().collect();
+                self.known.retain(|node| !met.contains(node));
                 Err(error)
             }
         }
@@ -145,6 +146,8 @@ pub(super) struct Turn<'a> {
     pub(super) batch: &'a Batch<'a>,
     pub(super) live: &'a Live,
     pub(super) known: &'a mut HashSet<NodeId>,
+    /// Those that this batch has added to them.
+    pub(super) met: &'a mut Vec<NodeId>,
     pub(super) now: UnixTime,
     pub(super) events_kept_max: u64,
     pub(super) outcome: Outcome,
@@ -153,6 +156,13 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     pub(super) fn view(&self) -> View<'_> {
         self.batch.view()
+    }
+
+    /// A node is in the database from now on, if the batch is committed.
+    pub(super) fn know(&mut self, node: &NodeId) {
+        if self.known.insert(node.clone()) {
+            self.met.push(node.clone());
+        }
     }
 
     /// Answers with what `work` did, or with why not; then nothing of it has happened.

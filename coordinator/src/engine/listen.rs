@@ -8,7 +8,7 @@ use super::command::Command;
 use super::core::Turn;
 use super::intake;
 use crate::link::{FromNode, LinkEvent};
-use crate::store::StoreError;
+use crate::store::{ReportMark, StoreError};
 
 /// What the coordinator's own events have for a boot id.
 const OWN_BOOT_ID: &str = "coordinator";
@@ -98,7 +98,7 @@ impl Turn<'_> {
         if !self.known.contains(node) {
             tracing::info!(%node, "heard of a node that the database did not know");
             self.batch.admit(node, self.now)?;
-            self.known.insert(node.clone());
+            self.know(node);
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Turn<'_> {
             Err(rejected) => return Ok(Err(rejected)),
         };
         self.meet(node)?;
-        let before = self.view().node(node)?.and_then(|row| row.reported);
+        let before = self.view().last_report(node)?;
         if before.as_ref().is_some_and(|before| !is_newer(&reported, before)) {
             return Ok(Ok(()));
         }
@@ -192,6 +192,6 @@ impl Turn<'_> {
 
 /// Whether a proof follows the one that is known. A lower sequence in another boot is a node whose state was put back (a
 /// card restored from an image): it is believed, or nothing it says would ever be again.
-fn is_newer(reported: &Reported, before: &Reported) -> bool {
+fn is_newer(reported: &Reported, before: &ReportMark) -> bool {
     reported.sequence > before.sequence || (reported.sequence < before.sequence && reported.boot_id != before.boot_id)
 }

@@ -3,6 +3,7 @@
 use orangery_wire::messages::{Health, Reported};
 use orangery_wire::{Generation, NodeId, UnixTime};
 use rusqlite::{OptionalExtension as _, Row};
+use serde::Deserialize;
 
 use super::rows::{json_option, parsed, to_json};
 use super::{Batch, StoreError, View};
@@ -26,6 +27,15 @@ pub struct NodeRow {
     pub seen_at: Option<UnixTime>,
 }
 
+/// What tells two proofs of a node apart, and which is the newer one.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ReportMark {
+    /// Grows with each report, over restarts too.
+    pub(crate) sequence: u64,
+    /// The boot that it was sent in.
+    pub(crate) boot_id: String,
+}
+
 const COLUMNS: &str = "node, joined_at, revoked_at, generation, reported, health, seen_at";
 
 fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
@@ -45,6 +55,13 @@ impl View<'_> {
     pub fn node(&self, node: &NodeId) -> Result<Option<NodeRow>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM nodes WHERE node = ?1");
         Ok(self.connection.prepare_cached(&sql)?.query_row([node.as_str()], node_row).optional()?)
+    }
+
+    /// The mark of a node's last proof, without reading the rest of it.
+    pub(crate) fn last_report(self, node: &NodeId) -> Result<Option<ReportMark>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT reported FROM nodes WHERE node = ?1")?;
+        let mark = statement.query_row([node.as_str()], |row| json_option(row, 0)).optional()?;
+        Ok(mark.flatten())
     }
 
     /// All nodes, by name.

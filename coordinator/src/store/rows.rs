@@ -11,7 +11,7 @@ where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let text: String = row.get(column)?;
+    let text = row.get_ref(column)?.as_str().map_err(|error| unreadable(column, error))?;
     text.parse().map_err(|error| unreadable(column, error))
 }
 
@@ -21,20 +21,20 @@ where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| text.parse()).transpose().map_err(|error| unreadable(column, error))
+    let text = row.get_ref(column)?.as_str_or_null().map_err(|error| unreadable(column, error))?;
+    text.map(str::parse).transpose().map_err(|error| unreadable(column, error))
 }
 
 /// A column that holds JSON which cannot be had again.
 pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| unreadable(column, error))
+    let text = row.get_ref(column)?.as_str().map_err(|error| unreadable(column, error))?;
+    serde_json::from_str(text).map_err(|error| unreadable(column, error))
 }
 
 /// A column that holds JSON which the next message brings again: what cannot be read counts as not there.
 pub(super) fn json_option<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    let text = row.get_ref(column)?.as_str_or_null().map_err(|error| unreadable(column, error))?;
+    Ok(text.and_then(|text| serde_json::from_str(text).ok()))
 }
 
 /// JSON of one of our own types, which always has one.

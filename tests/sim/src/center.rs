@@ -13,8 +13,12 @@ use crate::options::Mutant;
 use crate::trace::Line;
 use crate::world::{Due, EPOCH_SECS, MINUTE, SECOND, World};
 
-/// How long commands gather before a turn.
+/// How long commands gather before a turn, if none is under way.
 const TURN: u64 = 5;
+/// How long a transaction takes: as the sync of a good disk.
+const COMMIT: u64 = 20;
+/// One turn in so many ends with the coordinator's death, after its commit.
+const TURNS_TO_A_CUT: u64 = 10_000;
 
 /// What names an event.
 #[derive(Deserialize)]
@@ -25,7 +29,7 @@ struct Numbered {
 
 impl World {
     pub(crate) fn coordinator_starts(&mut self) {
-        if self.coordinator.core.is_some() {
+        if self.coordinator.runs() {
             return;
         }
         self.coordinator.set_time(EPOCH_SECS + self.now / SECOND);
@@ -36,6 +40,8 @@ impl World {
         };
         self.note(Line::NOWHERE, "coordinator starts", effects.publications.len() as u64, 0);
         self.coordinator.changed_at = self.now;
+        let revoked = (0..self.nodes.len()).filter(|n| self.coordinator.has_revoked(&self.nodes[*n].id)).collect();
+        self.coordinator.revoked = revoked;
         if !self.has(Mutant::NothingIsRestated) {
             self.publish(effects);
         }
@@ -56,13 +62,13 @@ impl World {
 
     /// Something to do for the coordinator.
     pub(crate) fn command(&mut self, command: Command, event: Option<EventNumber>) {
-        if self.coordinator.core.is_some() && self.coordinator.hear(command, event) {
+        if self.coordinator.runs() && self.coordinator.hear(command, event) {
             self.later(TURN, Due::Turn);
         }
     }
 
     pub(crate) fn coordinator_dials(&mut self) {
-        if self.coordinator.core.is_none() || self.coordinator.session.is_some() {
+        if !self.coordinator.runs() || self.coordinator.session.is_some() {
             return;
         }
         if !self.broker.up {
@@ -109,30 +115,37 @@ impl World {
         }
     }
 
-    /// One transaction, and then what follows from it; or a power cut between the two.
+    /// One transaction begins. It takes a while, in which more gathers.
     pub(crate) fn turn(&mut self) {
-        self.coordinator.set_time(EPOCH_SECS + self.now / SECOND);
-        let dies = self.is_rough() && self.random.below(20_000) == 0;
         let fails = self.now < self.coordinator.full_until && !self.has(Mutant::AcksBeforeTheCommit);
-        let effects = match self.coordinator.turn(fails) {
-            None => return,
-            Some(Err(_)) if fails => {
+        if let Some(number) = self.coordinator.begin_turn(fails, EPOCH_SECS + self.now / SECOND) {
+            self.later(COMMIT, Due::TurnEnds(number));
+        }
+    }
+
+    /// It is durable, and what follows from it is done; or there is a power cut between the two.
+    pub(crate) fn turn_ends(&mut self, number: u64) {
+        let Some((fails, done)) = self.coordinator.end_turn(number) else { return };
+        let dies = self.is_rough() && self.random.below(TURNS_TO_A_CUT) == 0;
+        let effects = match done {
+            Err(_) if fails => {
                 self.note(Line::NOWHERE, "turn failed", 0, 0);
-                if self.coordinator.has_more() {
-                    self.later(TURN, Due::Turn);
-                }
-                return;
+                return self.next_turn();
             }
-            Some(Err(error)) => return self.break_law(crate::laws::Law::DatabaseWorks, None, error.to_string()),
-            Some(Ok(effects)) => effects,
+            Err(error) => return self.break_law(crate::laws::Law::DatabaseWorks, None, error.to_string()),
+            Ok(effects) => effects,
         };
         self.note(Line::NOWHERE, "turn", effects.publications.len() as u64, effects.cut_off.len() as u64);
         if dies {
             return self.kill_coordinator(MINUTE);
         }
         self.publish(effects);
+        self.next_turn();
+    }
+
+    fn next_turn(&mut self) {
         if self.coordinator.has_more() {
-            self.later(TURN, Due::Turn);
+            self.later(1, Due::Turn);
         }
     }
 
@@ -144,6 +157,7 @@ impl World {
         }
         for node in &effects.cut_off {
             if let Some(n) = self.index(node.as_str()) {
+                self.coordinator.revoked.insert(n);
                 self.broker.sessions.remove(&n);
                 self.session_breaks(n, true);
             }
@@ -208,7 +222,7 @@ impl World {
 
     /// The coordinator is killed; an embedded broker goes with it.
     pub(crate) fn kill_coordinator(&mut self, usual: u64) {
-        if self.coordinator.core.is_none() {
+        if !self.coordinator.runs() {
             return;
         }
         self.counts.coordinator_kills += 1;

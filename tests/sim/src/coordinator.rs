@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use orangery::engine::{Command, Core, Effects, Live};
 use orangery::link::values::Values;
 use orangery::store::{Store, StoreError};
+use orangery_wire::NodeId;
 
+use crate::desk::Desk;
 use crate::world::EPOCH_SECS;
 
 /// Worlds of one process have databases of their own.
@@ -31,7 +33,7 @@ pub struct EventNumber {
 pub struct Coordinator {
     /// Keeps the database in memory while the coordinator is down, and reads it.
     pub keeper: Store,
-    /// The engine, while it runs.
+    /// The engine, while it runs and is not at work.
     pub core: Option<Core>,
     /// Who is connected, as far as the running engine knows.
     pub live: Option<Arc<Live>>,
@@ -47,17 +49,31 @@ pub struct Coordinator {
     pub turn_due: bool,
     /// Nothing of it arrives at the broker before this.
     pub to_broker_at: u64,
+    /// Nodes that it lets in no more, while it runs.
+    pub revoked: BTreeSet<usize>,
     /// What is committed of each node's events.
     pub stored: Vec<BTreeSet<u64>>,
     inbox: Vec<(Command, Option<EventNumber>)>,
     packet: u16,
     database: PathBuf,
     clock: Arc<AtomicU64>,
+    desk: Desk,
+    turn: Option<Turn>,
+    turns: u64,
+}
+
+/// A transaction under way.
+struct Turn {
+    number: u64,
+    fails: bool,
+    events: Vec<EventNumber>,
+    /// `None` while the engine is on its own thread.
+    outcome: Option<Result<Effects, StoreError>>,
 }
 
 impl Coordinator {
     /// One that does not run yet, with an empty database.
-    pub fn new() -> Result<Self, String> {
+    pub fn new(on_a_thread: bool) -> Result<Self, String> {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let database = PathBuf::from(format!("file:orangery-sim-{number}?mode=memory&cache=shared"));
         let keeper = Store::open(&database).map_err(|error| error.to_string())?;
@@ -71,11 +87,15 @@ impl Coordinator {
             full_until: 0,
             turn_due: false,
             to_broker_at: 0,
+            revoked: BTreeSet::new(),
             stored: Vec::new(),
             inbox: Vec::new(),
             packet: 0,
             database,
             clock: Arc::new(AtomicU64::new(EPOCH_SECS)),
+            desk: Desk::new(on_a_thread),
+            turn: None,
+            turns: 0,
         })
     }
 
@@ -95,8 +115,15 @@ impl Coordinator {
         effects
     }
 
-    /// It is gone, with everything that was not committed.
+    /// It is gone, with everything that was not committed. What it was at is: nobody hears what would have followed.
     pub fn stop(&mut self) {
+        self.join();
+        if let Some(turn) = self.turn.take()
+            && matches!(turn.outcome, Some(Ok(_)))
+        {
+            self.note_stored(&turn.events);
+        }
+        self.revoked.clear();
         (self.core, self.live, self.session) = (None, None, None);
         self.values = Values::default();
         self.inbox.clear();
@@ -111,30 +138,77 @@ impl Coordinator {
 
     /// Nothing waits to be done or said.
     pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.values.pending() == 0
+        self.inbox.is_empty() && self.turn.is_none() && self.values.pending() == 0
     }
 
-    /// Does what has gathered, in one transaction, which may be made to fail. `None` when it does not run.
-    pub fn turn(&mut self, fails: bool) -> Option<Result<Effects, StoreError>> {
-        self.turn_due = false;
-        let core = self.core.as_mut()?;
+    /// Begins to do what has gathered, in one transaction, which may be made to fail. Returns its number; `None` when there
+    /// is nothing to do, or the coordinator does not run, or is still at work.
+    pub fn begin_turn(&mut self, fails: bool, now_secs: u64) -> Option<u64> {
+        if self.turn.is_some() {
+            return None;
+        }
+        let Some(mut core) = self.core.take() else {
+            self.turn_due = false;
+            return None;
+        };
+        self.clock.store(now_secs, Ordering::Relaxed);
         let rest = self.inbox.split_off(self.inbox.len().min(BATCH_MAX));
         let batch = std::mem::replace(&mut self.inbox, rest);
         let (commands, events): (Vec<Command>, Vec<Option<EventNumber>>) = batch.into_iter().unzip();
-        let effects = if fails {
+        let outcome = if fails {
             // Somebody else holds the database: the engine's own transaction does not even begin.
-            self.keeper.commit(|_| Ok(core.apply(commands))).and_then(|applied| applied)
+            let outcome = self.keeper.commit(|_| Ok(core.apply(commands))).and_then(|applied| applied);
+            self.core = Some(core);
+            Some(outcome)
         } else {
-            core.apply(commands)
+            let outcome = self.desk.put(core, commands);
+            outcome.map(|(core, outcome)| {
+                self.core = Some(core);
+                outcome
+            })
         };
-        if effects.is_ok() {
-            for event in events.into_iter().flatten() {
-                if let Some(stored) = self.stored.get_mut(event.node) {
-                    stored.insert(event.sequence);
-                }
+        self.turns += 1;
+        self.turn_due = true;
+        self.turn = Some(Turn { number: self.turns, fails, events: events.into_iter().flatten().collect(), outcome });
+        Some(self.turns)
+    }
+
+    /// Waits until the engine has done what it was given, if it is at work: only then can it be asked anything.
+    pub fn join(&mut self) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.outcome.is_none()) {
+            let (core, outcome) = self.desk.take();
+            (self.core, turn.outcome) = (Some(core), Some(outcome));
+        }
+    }
+
+    /// The end of a turn, with whether it was made to fail. `None` if the coordinator died in it.
+    pub fn end_turn(&mut self, number: u64) -> Option<(bool, Result<Effects, StoreError>)> {
+        self.join();
+        let turn = self.turn.take_if(|turn| turn.number == number)?;
+        self.turn_due = false;
+        let outcome = turn.outcome?;
+        if outcome.is_ok() {
+            self.note_stored(&turn.events);
+        }
+        Some((turn.fails, outcome))
+    }
+
+    fn note_stored(&mut self, events: &[EventNumber]) {
+        for event in events {
+            if let Some(stored) = self.stored.get_mut(event.node) {
+                stored.insert(event.sequence);
             }
         }
-        Some(effects)
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Whether a node was revoked, for one that has just started.
+    pub fn has_revoked(&self, node: &NodeId) -> bool {
+        self.live.as_ref().is_some_and(|live| live.is_revoked(node))
     }
 
     /// Whether another turn is needed.

@@ -83,6 +83,12 @@ impl World {
         install::sealed(&*node.disk, &node.layout, app, &release).is_some()
     }
 
+    /// The same, as the installer looks before it says that a release is here.
+    fn is_sealed_durably(&self, n: usize, app: &AppName, release: ReleaseId) -> bool {
+        let node = &self.nodes[n];
+        install::sealed_durably(&*node.disk, &node.layout, app, &release).is_ok_and(|found| found.is_some())
+    }
+
     /// Another release of the app is stopped before this one is started.
     fn start_begins(
         &mut self,
@@ -135,13 +141,13 @@ impl World {
         };
         let refused =
             |code, text: String| deployment::Event::FetchFailed { refusal: Some(Reason { code, text }) }.into();
-        if self.is_sealed(n, app, release) {
+        if self.is_sealed_durably(n, app, release) {
             return deployment::Event::Fetched.into();
         }
         if !self.nodes[n].line.passes() {
             return again("the line to the coordinator is cut");
         }
-        if self.coordinator.core.is_none() {
+        if !self.coordinator.runs() {
             return again("the coordinator does not answer");
         }
         if self.catalogue.behaviour(release, n) == Behaviour::BadDownload {

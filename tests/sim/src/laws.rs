@@ -9,6 +9,7 @@ use orangery_agent::record;
 use orangery_wire::messages::{Acked, RefusalCode};
 use orangery_wire::{AppName, Generation, ReleaseId};
 
+use crate::node::Node;
 use crate::world::{DAY, HOUR, MINUTE, SECOND, World};
 
 /// Longest time that something unproven runs while its node and its agent are up and have room.
@@ -74,6 +75,8 @@ impl fmt::Display for Violation {
 pub struct Ghosts {
     apps: BTreeMap<AppName, Ghost>,
     acked: u64,
+    /// The changing calls of the disk when its records were judged last.
+    judged_at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +137,15 @@ impl Ghosts {
 impl World {
     /// After each step: what is on the disk must be right, should the next thing be a cut.
     pub(crate) fn judge_disk(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let calls = node.disk.calls();
+        if std::mem::replace(&mut node.ghosts.judged_at, calls) != calls {
+            self.judge_records(n);
+        }
+        self.judge_running(n);
+    }
+
+    fn judge_records(&mut self, n: usize) {
         let node = &self.nodes[n];
         let mut changed = Vec::new();
         for app in record::apps(&*node.disk, &node.layout) {
@@ -147,7 +159,6 @@ impl World {
             self.judge_record(n, &app);
             self.nodes[n].ghosts.of(&app).file = file;
         }
-        self.judge_running(n);
     }
 
     fn judge_record(&mut self, n: usize, app: &AppName) {
@@ -173,18 +184,19 @@ impl World {
 
     /// What is unproven may run for a while, and no longer.
     fn judge_running(&mut self, n: usize) {
-        let (now, full) = (self.now, self.nodes[n].taken_bytes > 0);
-        let running = crate::outside::look(&self.nodes[n].shared).running.clone();
+        let now = self.now;
+        let Node { shared, ghosts, taken_bytes, .. } = &mut self.nodes[n];
+        let shared = crate::outside::look(shared);
         let mut late = None;
-        for app in self.nodes[n].ghosts.apps.keys().cloned().collect::<Vec<_>>() {
-            let ghost = self.nodes[n].ghosts.of(&app);
-            let unproven = running.get(&app).is_some_and(|release| !ghost.proven.contains(release));
-            if !unproven || full {
+        for (app, ghost) in &mut ghosts.apps {
+            let unproven = shared.running.get(app).is_some_and(|release| !ghost.proven.contains(release));
+            if !unproven || *taken_bytes > 0 {
                 ghost.unproven_since = None;
             } else if now.saturating_sub(*ghost.unproven_since.get_or_insert(now)) > TRIAL_MAX {
-                late = Some(app);
+                late = Some(app.clone());
             }
         }
+        drop(shared);
         if let Some(app) = late {
             let text = format!("{app} runs unproven for more than an hour");
             self.break_law(Law::TrialIsBounded, Some(n), text);

@@ -7,6 +7,7 @@
 mod broker;
 mod center;
 mod coordinator;
+mod desk;
 mod disk;
 mod effects;
 mod end;
@@ -18,6 +19,7 @@ mod node;
 mod options;
 mod outside;
 mod people;
+mod queue;
 mod random;
 mod reasons;
 mod releases;
@@ -30,6 +32,11 @@ pub use laws::{Law, Violation};
 pub use options::{Mutant, Options};
 pub use summary::{Counts, Summary};
 pub use trace::Printing;
+
+/// Many small texts live for a moment, and some die on another thread. (In a debug build it checks itself, which is slow.)
+#[cfg(not(debug_assertions))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Lives through a world and tells what came of it. The same options give the same summary, bit for bit.
 pub fn simulate(options: Options) -> Result<Summary, String> {

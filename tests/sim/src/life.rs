@@ -200,8 +200,7 @@ impl World {
             Ask::Health(payload) => self.says(n, orangery_wire::topics::Channel::Health, payload),
             Ask::Event(payload) => {
                 self.says(n, orangery_wire::topics::Channel::Event, payload);
-                let moved_at = look(&self.nodes[n].shared).moved_at;
-                self.at(moved_at + RESEND_AFTER, Due::Resend { node: n, life, moved_at });
+                self.watch_events(n, life);
             }
         }
     }

@@ -7,6 +7,7 @@ use orangery_wire::messages::Online;
 use orangery_wire::topics::Channel;
 use std::time::Duration;
 
+use crate::life::RESEND_AFTER;
 use crate::options::Mutant;
 use crate::outside::look;
 use crate::world::{Due, SECOND, World};
@@ -39,8 +40,7 @@ impl World {
 
     fn can_connect(&self, n: usize) -> bool {
         let node = &self.nodes[n];
-        let revoked = self.coordinator.live.as_ref().is_some_and(|live| live.is_revoked(&node.id));
-        node.powered && node.line.passes() && self.broker.up && !revoked
+        node.powered && node.line.passes() && self.broker.up && !self.coordinator.revoked.contains(&n)
     }
 
     pub(crate) fn dials(&mut self, n: usize, life: u64) {
@@ -147,18 +147,32 @@ impl World {
         self.tell(n, life, Event::Link(event));
     }
 
-    pub(crate) fn resend(&mut self, n: usize, life: u64, moved_at: u64) {
+    /// As the link does: as long as events wait for their acknowledgement, somebody looks for how long they do.
+    pub(crate) fn watch_events(&mut self, n: usize, life: u64) {
+        let mut shared = look(&self.nodes[n].shared);
+        let (watched, at) = (std::mem::replace(&mut shared.watched, true), shared.moved_at + RESEND_AFTER);
+        drop(shared);
+        if !watched {
+            self.at(at, Due::Resend { node: n, life });
+        }
+    }
+
+    pub(crate) fn resend(&mut self, n: usize, life: u64) {
         let node = &self.nodes[n];
-        let stuck = {
-            let mut shared = look(&node.shared);
-            let stuck = node.life == life && shared.up && shared.moved_at == moved_at && !shared.in_flight.is_empty();
-            if stuck {
-                shared.in_flight.clear();
-            }
-            stuck
-        };
-        if stuck {
+        if node.life != life {
+            return;
+        }
+        let mut shared = look(&node.shared);
+        shared.watched = false;
+        let (waits, stuck) = (shared.up && !shared.in_flight.is_empty(), self.now >= shared.moved_at + RESEND_AFTER);
+        if waits && stuck {
+            shared.in_flight.clear();
+        }
+        drop(shared);
+        if waits && stuck {
             self.tell(n, life, Event::Link(LinkEvent::Resend));
+        } else if waits {
+            self.watch_events(n, life);
         }
     }
 

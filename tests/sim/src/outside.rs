@@ -78,6 +78,8 @@ pub struct Shared {
     pub in_flight: BTreeSet<u64>,
     /// When one was acknowledged last, or the first put in flight; virtual milliseconds.
     pub moved_at: u64,
+    /// Somebody looks whether events wait for too long.
+    pub watched: bool,
     /// The present.
     pub now: u64,
     /// The proof, as it was handed over last.

@@ -1,6 +1,5 @@
 //! The world: everything that is due, in the order of virtual time, and one thing after the other done.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,6 +14,7 @@ use crate::faults::Fault;
 use crate::laws::{Law, Violation};
 use crate::node::Node;
 use crate::options::{Mutant, Options};
+use crate::queue::Queue;
 use crate::random::Random;
 use crate::releases::Catalogue;
 use crate::summary::Counts;
@@ -62,7 +62,7 @@ pub enum Due {
     /// A message of a node reaches the broker.
     FromNode { node: usize, session: u64, channel: Channel, payload: Vec<u8> },
     /// Events have waited for their acknowledgement.
-    Resend { node: usize, life: u64, moved_at: u64 },
+    Resend { node: usize, life: u64 },
     /// A health message is due.
     Tick { node: usize, life: u64 },
     /// A message of a node reaches the coordinator.
@@ -73,6 +73,8 @@ pub enum Due {
     BrokerAcks { session: u64, packet: u16 },
     /// The coordinator does what has gathered.
     Turn,
+    /// What it did is durable, and what follows leaves it.
+    TurnEnds(u64),
     /// It starts.
     CoordinatorStarts,
     /// It tries to reach its broker.
@@ -117,8 +119,7 @@ pub struct World {
     pub counts: Counts,
     /// The first law that was broken.
     pub broken: Option<Violation>,
-    queue: BTreeMap<(u64, u64), Due>,
-    queued: u64,
+    queue: Queue<Due>,
 }
 
 impl World {
@@ -133,7 +134,7 @@ impl World {
         let mut of_world = random.fork(1);
         let catalogue = Catalogue::new(&mut random.fork(2));
         let broker = Broker::new(of_world.percent(50));
-        let coordinator = Coordinator::new()?;
+        let coordinator = Coordinator::new(options.threads > 1)?;
         let trace = Trace::new(options.printing);
         let mut world = Self {
             now: 0,
@@ -145,8 +146,7 @@ impl World {
             trace,
             counts: Counts::default(),
             broken: None,
-            queue: BTreeMap::new(),
-            queued: 0,
+            queue: Queue::default(),
             options,
         };
         world.begin();
@@ -188,8 +188,7 @@ impl World {
 
     /// Has something happen at a time.
     pub fn at(&mut self, at: u64, due: Due) {
-        self.queued += 1;
-        self.queue.insert((at.max(self.now), self.queued), due);
+        self.queue.push(at.max(self.now), due);
     }
 
     /// Adds a line to the trace.
@@ -215,7 +214,7 @@ impl World {
     pub fn run(&mut self) {
         let end = self.options.ends_at();
         while self.broken.is_none() {
-            let Some(((at, _), due)) = self.queue.pop_first() else { break };
+            let Some((at, due)) = self.queue.pop() else { break };
             if at > end {
                 break;
             }
@@ -249,7 +248,7 @@ impl World {
             Due::FromNode { node, session, channel, payload } => {
                 self.reaches_broker_from_node(node, session, channel, payload);
             }
-            Due::Resend { node, life, moved_at } => self.resend(node, life, moved_at),
+            Due::Resend { node, life } => self.resend(node, life),
             Due::Tick { node, life } => self.tick(node, life),
             Due::ToCoordinator { node, session, channel, payload } => {
                 self.reaches_coordinator(node, session, channel, payload);
@@ -257,6 +256,7 @@ impl World {
             Due::ToBroker { session, packet, value } => self.reaches_broker(session, packet, &value),
             Due::BrokerAcks { session, packet } => self.broker_acks(session, packet),
             Due::Turn => self.turn(),
+            Due::TurnEnds(number) => self.turn_ends(number),
             Due::CoordinatorStarts => self.coordinator_starts(),
             Due::CoordinatorDials => self.coordinator_dials(),
             Due::BrokerStarts => self.broker_starts(),

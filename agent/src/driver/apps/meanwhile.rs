@@ -22,7 +22,7 @@ impl Driver {
         tracing::warn!(app = %name, release = current.map(|id| id.short()), "runs what is proven until the disk takes records");
         app.unwatch();
         app.serial += 1;
-        app.meanwhile = true;
+        app.meanwhile = Some(app.serial);
         self.begin_effect(name, Effect::Run { release: current, trial: false, attempt: 0 });
     }
 }
@@ -36,7 +36,7 @@ impl App {
 
     /// Whether this was the outcome of an effect that no saved record asks for: it changes nothing there.
     pub(super) fn was_meanwhile(&mut self, outcome: &Outcome) -> bool {
-        let was = std::mem::take(&mut self.meanwhile);
+        let was = self.meanwhile.take().is_some();
         if was && let Some(retry) = &outcome.retry {
             tracing::error!(reason = retry.reason, "what is proven does not run; will try again");
         }

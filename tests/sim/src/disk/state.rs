@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::random::Random;
@@ -13,7 +14,8 @@ const BLOCK_BYTES: u64 = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) files: BTreeMap<u64, Content>,
-    pub(super) dirs: BTreeMap<PathBuf, Dir>,
+    /// By their paths, as texts: comparing those is quick.
+    pub(super) dirs: BTreeMap<OsString, Dir>,
     pub(super) next: u64,
     pub(super) calls: u64,
     /// Nothing is done any more: the agent or the node is down.
@@ -73,7 +75,7 @@ impl State {
     }
 
     pub(super) fn dir(&self, path: &Path) -> io::Result<&Dir> {
-        self.dirs.get(path).ok_or_else(missing)
+        self.dirs.get(path.as_os_str()).ok_or_else(missing)
     }
 
     pub(super) fn entry(&self, path: &Path) -> io::Result<&Entry> {
@@ -90,7 +92,7 @@ impl State {
 
     pub(super) fn set(&mut self, path: &Path, after: Option<Entry>) -> io::Result<()> {
         let (dir, name) = place(path)?;
-        let dir = self.dirs.get_mut(dir).ok_or_else(missing)?;
+        let dir = self.dirs.get_mut(dir.as_os_str()).ok_or_else(missing)?;
         let before = match &after {
             Some(entry) => dir.names.insert(name.to_owned(), entry.clone()),
             None => dir.names.remove(name),
@@ -167,11 +169,11 @@ impl State {
         for dir in self.dirs.values_mut() {
             dir.cut(in_order, random);
         }
-        let all: Vec<PathBuf> = self.dirs.iter().flat_map(|(path, dir)| dir.inner(path)).collect();
+        let all: Vec<OsString> = self.dirs.iter().flat_map(|(path, dir)| dir.inner(Path::new(path))).collect();
         for path in all {
             self.dirs.entry(path).or_default();
         }
-        let lost: Vec<PathBuf> = self.dirs.keys().filter(|path| !self.leads_to(path)).cloned().collect();
+        let lost: Vec<OsString> = self.dirs.keys().filter(|path| !self.leads_to(Path::new(path))).cloned().collect();
         for path in lost {
             self.dirs.remove(&path);
         }
@@ -201,9 +203,9 @@ impl State {
 
 impl Dir {
     /// The directories in it; one whose removal was undone is empty.
-    fn inner(&self, path: &Path) -> Vec<PathBuf> {
+    fn inner(&self, path: &Path) -> Vec<OsString> {
         let dirs = self.names.iter().filter(|(_, entry)| **entry == Entry::Dir);
-        dirs.map(|(name, _)| path.join(name)).collect()
+        dirs.map(|(name, _)| path.join(name).into_os_string()).collect()
     }
 
     /// Some of the changes are undone: those after a moment, or any.
@@ -241,6 +243,11 @@ pub(super) fn put_name(names: &mut BTreeMap<OsString, Entry>, name: &OsStr, entr
     }
 }
 
+/// Directory and name of a path. All paths here are absolute and plain, so its text can be cut at the last slash.
 pub(super) fn place(path: &Path) -> io::Result<(&Path, &OsStr)> {
-    path.parent().zip(path.file_name()).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    let text = path.as_os_str().as_bytes();
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let slash = text.iter().rposition(|byte| *byte == b'/').ok_or_else(invalid)?;
+    let (dir, name) = (&text[..slash.max(1)], &text[slash + 1..]);
+    if name.is_empty() { Err(invalid()) } else { Ok((Path::new(OsStr::from_bytes(dir)), OsStr::from_bytes(name))) }
 }
