@@ -91,3 +91,13 @@ test-packages:
 # the Ansible collection over SSH into a booted Debian, after its linter; needs root, cargo-deb and python3-venv
 test-ansible:
     cargo test -p orangery-tests --test ansible -- --ignored --nocapture --test-threads 1
+
+# a complete image of a board, of Debian and the agent's package: `just image generic-arm64 board.img`; needs root
+image BOARD OUT:
+    packaging/cross.sh --only orangery-agent aarch64
+    packaging/packages.sh --only orangery-agent aarch64
+    images/build.sh {{BOARD}} {{OUT}}
+
+# an emulated board, from image to power cuts; needs root, qemu-system-arm and u-boot-qemu; half an hour
+test-board *OPTIONS:
+    images/test-board.sh {{OPTIONS}}

@@ -47,6 +47,18 @@ source_date() {
 
 version() { sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -1; }
 
+# Where packages.sh puts a package: name, Debian's architecture.
+package_file() { echo "$out/packages/$1_$(version)-${ORANGERY_REVISION:-1}_$2.deb"; }
+
 # zig and cargo-zigbuild, where `ensure.sh --install` puts them.
 tools=${ORANGERY_TOOLS:-$HOME/.cache/orangery/tools}
 export PATH="$tools/venv/bin:$tools/bin:$PATH"
+
+# Tests and packages start programs, and those are ARM programs, too: the kernel has to know who runs them.
+know_arm_programs() {
+    local binfmt=/proc/sys/fs/binfmt_misc
+    [ ! -e $binfmt/qemu-aarch64 ] || return 0
+    [ "$(id -u)" = 0 ] || fail "the kernel does not know ARM programs yet, and only root can tell it (binfmt_misc)"
+    [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
+    cat /usr/lib/binfmt.d/qemu-aarch64.conf >$binfmt/register
+}

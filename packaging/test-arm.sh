@@ -7,13 +7,7 @@ target=aarch64-unknown-linux-gnu
 [ -d "/usr/lib/rustlib/$target/lib" ] || fail "libstd-rust-web-dev:arm64 is missing; \`just ensure --install\` brings it"
 command -v qemu-aarch64-static >/dev/null || fail "qemu-user-static is missing; \`just ensure --install\` brings it"
 
-# Tests start programs, and those are ARM programs, too: the kernel has to know who runs them.
-binfmt=/proc/sys/fs/binfmt_misc
-if [ ! -e $binfmt/qemu-aarch64 ]; then
-    [ "$(id -u)" = 0 ] || fail "the kernel does not know ARM programs yet, and only root can tell it (binfmt_misc)"
-    [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
-    cat /usr/lib/binfmt.d/qemu-aarch64.conf >$binfmt/register
-fi
+know_arm_programs
 
 cd "$top"
 export RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc CARGO=/usr/bin/cargo

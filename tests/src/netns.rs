@@ -108,6 +108,13 @@ impl Site {
         Self { coordinator }
     }
 
+    /// One machine without a network, which has this address besides.
+    pub fn alone(name: &str, address: &str) -> Self {
+        let machine = Namespace::new(&format!("{name}-c"));
+        machine.ip(&["address", "add", &format!("{address}/32"), "dev", "lo"]);
+        Self { coordinator: machine }
+    }
+
     /// Where the coordinator and its commands run.
     pub fn around(&self) -> Around {
         self.coordinator.around()
