@@ -122,11 +122,22 @@ impl Image {
 
     /// What a reader of this path finds, as a number; `None` if there is nothing.
     pub fn seen(&self, path: &Path) -> Option<u64> {
-        self.node(path).map(|node| match node {
+        self.find(path).and_then(|inode| self.seen_of(inode))
+    }
+
+    fn seen_of(&self, inode: Inode) -> Option<u64> {
+        self.nodes.get(inode).map(|node| match node {
             Node::File { now, mode, .. } => hash_of(&(now.hash, mode)),
             Node::Link { target } => hash_of(target),
             Node::Directory { mode, .. } => u64::from(*mode),
         })
+    }
+
+    /// The same after a power cut that takes every unsynced name of its directory.
+    pub fn seen_if_cut(&self, path: &Path) -> Option<u64> {
+        let (parent, name) = self.parent(path).ok()?;
+        let Node::Directory { synced, .. } = &self.nodes[parent] else { return None };
+        self.seen_of(*synced.get(name)?)
     }
 
     /// Adds a node that is durable, for what was there before.

@@ -16,7 +16,7 @@ pub enum Fate {
     Caught(String),
     /// What the agent does next cannot be done then.
     Stuck(String),
-    /// What was to be synced was durable already, or nothing had changed.
+    /// What was to be synced was durable already, or what was put in place says the same as what lay there.
     Idle,
     /// The same is synced again before anything else is done.
     Repeated,
@@ -54,7 +54,7 @@ pub fn mutants(start: &Image, ops: &[Op], judge: &mut Judge, bounds: Bounds) -> 
         if is_candidate(ops, n) {
             let fate = fate(&image, (ops, n), &timeline, judge, bounds);
             let (name, path) = op.shape();
-            let fate = if matches!(fate, Fate::Survived(_)) { harmless(ops, n).unwrap_or(fate) } else { fate };
+            let fate = if matches!(fate, Fate::Survived(_)) { harmless(&image, ops, n).unwrap_or(fate) } else { fate };
             fates.insert((n, format!("{name} {}", path.display())), fate);
         }
         image.apply(op).unwrap();
@@ -63,18 +63,21 @@ pub fn mutants(start: &Image, ops: &[Op], judge: &mut Judge, bounds: Bounds) -> 
 }
 
 /// Why it does not matter that this is missing, where that can be seen.
-fn harmless(ops: &[Op], n: usize) -> Option<Fate> {
-    let (op, after) = (ops.get(n)?, ops.get(n + 1..)?);
-    let next = after.iter().find(|other| other.is_sync() || !matches!(other, Op::Mark(_)))?;
-    if next == op {
+fn harmless(image: &Image, ops: &[Op], n: usize) -> Option<Fate> {
+    let (op, path) = (ops.get(n)?, ops.get(n)?.shape().1);
+    let after = ops.get(n + 1..)?.iter().find(|other| other.is_sync() || !matches!(other, Op::Mark(_)));
+    if after == Some(op) {
         return Some(Fate::Repeated);
     }
-    let before = ops.get(..n)?.iter().rev().find(|other| !matches!(other, Op::Mark(_)))?;
+    if matches!(op, Op::Rename { from, to } if image.seen(from) == image.seen(to)) {
+        return Some(Fate::Idle);
+    }
+    // Others may have worked elsewhere meanwhile.
+    let before = ops.get(..n)?.iter().rev().find(|other| other.shape().1.parent() == Some(&path))?;
     match (op, before) {
+        (Op::SyncDir { .. }, Op::Rename { to, .. }) if image.seen(to) == image.seen_if_cut(to) => Some(Fate::Idle),
         (Op::SyncDir { .. }, Op::Rename { to, .. }) if to.ends_with(REFUSED) => Some(Fate::Passing),
-        (Op::SyncDir { path }, Op::Remove { path: removed }) => {
-            (path.ends_with("releases") && removed.parent() == Some(path)).then_some(Fate::Removed)
-        }
+        (Op::SyncDir { .. }, Op::Remove { .. }) if path.ends_with("releases") => Some(Fate::Removed),
         _ => None,
     }
 }

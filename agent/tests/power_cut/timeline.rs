@@ -26,7 +26,8 @@ fn is_key(path: &Path) -> bool {
 enum Sight {
     /// An app is started, or something is said: all that was done before it must be there.
     All,
-    /// Somebody is asked for a connection: the key that may be used on it must be there.
+    /// Somebody is asked for a connection for the first time: the key that may be used on it, and the count of starts that will be
+    /// reported, must be there.
     Identity,
     /// A file of metadata is asked for: those before it must be there.
     Trust,
@@ -70,7 +71,9 @@ impl Timeline {
         let mut sights = BTreeMap::from([(0, Sight::All)]);
         for (n, op) in ops.iter().enumerate() {
             image.apply(op).unwrap();
-            sights.extend(sight(op).map(|sight| (n + 1, sight)));
+            let again = |sight| sight == Sight::Identity && sights.values().any(|seen| *seen == sight);
+            let sight = sight(op).filter(|sight| !again(*sight));
+            sights.extend(sight.map(|sight| (n + 1, sight)));
             for (path, held) in &mut held {
                 let seen = image.seen(path);
                 if held.last().is_some_and(|(_, last)| *last != seen) {
@@ -94,7 +97,9 @@ impl Timeline {
             Sight::All => true,
             Sight::Apps => path.starts_with("apps"),
             Sight::Trust => path.starts_with("trust"),
-            Sight::Identity => path.starts_with("identity"),
+            Sight::Identity => {
+                path.starts_with("identity") || path.parent().is_none_or(|parent| parent == Path::new(""))
+            }
         })
     }
 
@@ -112,7 +117,7 @@ impl Timeline {
             let from = match first.to_str() {
                 Some("apps") if path.ends_with(REFUSED) => at_the_end,
                 Some("apps") => of_apps,
-                Some("identity") => of_identity,
+                Some("identity" | "node.json") => of_identity,
                 Some("trust") if path != Path::new(FLOOR) => of_trust,
                 _ => of_all,
             };
