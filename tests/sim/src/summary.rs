@@ -93,7 +93,8 @@ impl fmt::Display for Summary {
         write!(f, "  trace of {} lines, hash {}", self.lines, self.hash)?;
         match &self.broken {
             Some(violation) => {
-                write!(f, "\n  BROKEN: {violation}\n  replay it with `just sim {seed} --nodes {nodes} --days {days}`")
+                write!(f, "\n  BROKEN: {violation}\n  replay it with ")?;
+                write!(f, "`just sim {seed} --nodes {nodes} --days {days} --faults {faults_percent}`")
             }
             None => Ok(()),
         }
