@@ -234,7 +234,9 @@ impl Agent<'_> {
         self.all_settle();
     }
 
+    /// Goes back, once what runs now has been started: whose start it is that is seen could not be told otherwise.
     pub fn rolls_back(&self, release: &Release) {
+        self.all_settle();
         let reply = control::ask(&self.socket(), &Request::Rollback { app: release.app() });
         assert!(matches!(reply, Ok(Reply::Done(_))), "{reply:?}");
         self.all_settle();
