@@ -4,7 +4,7 @@
 //! in which there is no code of ours. Three may take it: systemd when the new agent does not start, crashes or hangs; a timer
 //! when the trial takes longer than it may; the new agent when it finds that it is not well. A power cut takes the drop-in
 //! away. A commit writes a drop-in of the same kind in /etc; should a proven agent not start any more, `UNIT.package.service`
-//! lets the program of the package run until the next boot. See docs/adr/0007-the-agent-updates-itself.md.
+//! lets the program of the package run until the next boot. See docs/adr/0010-the-agent-updates-itself.md.
 
 mod files;
 mod text;
