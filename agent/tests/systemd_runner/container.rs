@@ -119,8 +119,13 @@ impl Machine {
     /// As [`Self::power_cut`], without booting again.
     pub fn pull_the_plug(&mut self) {
         let Some(mut running) = self.running.take() else { return };
-        // With the first process the kernel kills all others of the machine.
+        // The first process stands still and all others end at once, so that none of them lives to see another one end: with
+        // the first alone gone, whoever had asked it for something would be told that it failed, and might write that down.
         let init = rustix::process::Pid::from_raw(i32::try_from(running.init).unwrap()).unwrap();
+        let _ = rustix::process::kill_process(init, rustix::process::Signal::STOP);
+        let mut all = Command::new("nsenter");
+        all.args(["--target", &running.init.to_string(), "--pid", "--", "sh", "-c", "kill -KILL -1"]);
+        let _ = all.stderr(Stdio::null()).status();
         // It may have gone by itself.
         let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
         let _ = running.nspawn.wait();
