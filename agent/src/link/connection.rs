@@ -57,6 +57,8 @@ enum Ended {
     Clock(Box<ConnectionError>),
     #[error("the connection to the broker failed: {}", innermost(.0))]
     Network(Box<ConnectionError>),
+    #[error("a network appeared while the broker was called")]
+    Appeared,
     #[error("stopped")]
     Stopped,
 }
@@ -67,14 +69,20 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>
     let mut lost_at = Instant::now();
     let mut failures = 0_u32;
     let mut logged = String::new();
+    let mut anew = false;
     loop {
-        let (ended, held) = connect(&shared, &mut stopped, lost_at).await;
+        let (ended, held) = connect(&shared, &mut stopped, lost_at, anew).await;
         shared.outbound().end();
         if shared.watchman.ended(Trouble { answers: ended.is_an_answer(), reason: ended.to_string() }) {
             lost_at = Instant::now();
         }
         if *stopped.borrow() {
             return;
+        }
+        anew = matches!(ended, Ended::Appeared);
+        if anew {
+            failures = 0;
+            continue;
         }
         // A connection that held for a while was a good one; one that breaks off at once counts as another failure.
         failures = if held >= keepalive * 2 { 1 } else { failures.saturating_add(1) };
@@ -120,8 +128,14 @@ fn announce(shared: &Shared, ended: &Ended, pause: Duration, logged: &mut String
     (shared.tell)(LinkEvent::Down { reason });
 }
 
-/// Makes one connection with a client of its own and returns when it is over, with how long it held.
-async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>, lost_at: Instant) -> (Ended, Duration) {
+/// Makes one connection with a client of its own and returns when it is over, with how long it held. An attempt that was begun
+/// `anew` for a network that appeared has all its time, whatever else appears.
+async fn connect(
+    shared: &Shared,
+    stopped: &mut watch::Receiver<bool>,
+    lost_at: Instant,
+    anew: bool,
+) -> (Ended, Duration) {
     let failed = |ended| (ended, Duration::ZERO);
     let Some(options) = options(shared) else { return failed(Ended::Address(shared.settings.mqtt.clone())) };
     let patience = shared.settings.connect_timeout;
@@ -131,6 +145,8 @@ async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>, lost_at: 
     polled.network_options.set_connection_timeout(patience.as_secs().saturating_add(1)).set_tcp_nodelay(true);
     let answer = tokio::select! {
         answer = timeout(patience, polled.poll()) => answer,
+        // Packets that were lost before it appeared are sent again after seconds only; a new call is quicker.
+        () = appeared(), if !anew => return failed(Ended::Appeared),
         _ = stopped.wait_for(|stop| *stop) => return failed(Ended::Stopped),
     };
     match answer {
@@ -144,6 +160,12 @@ async fn connect(shared: &Shared, stopped: &mut watch::Receiver<bool>, lost_at: 
             (ended, begun.elapsed())
         }
     }
+}
+
+/// A network has appeared, and a call that is under way has had its chance to get through.
+async fn appeared() {
+    Changes::listen().something_appears().await;
+    sleep(FIRST_PAUSE).await;
 }
 
 fn options(shared: &Shared) -> Option<MqttOptions> {
@@ -290,6 +312,7 @@ impl Ended {
             | Self::NoPong
             | Self::Unanswered(_)
             | Self::NotAcknowledged
+            | Self::Appeared
             | Self::Stopped => false,
         }
     }
