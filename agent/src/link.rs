@@ -12,6 +12,7 @@
 
 mod connection;
 mod drip;
+mod ended;
 mod network;
 mod outbound;
 mod reach;
