@@ -250,3 +250,21 @@ fn a_trial_has_its_own_sockets_which_leave_no_trace_and_become_the_proven_ones_w
     board.settle("1.0.0");
     assert_eq!(there(&board), (unit(board.port), vec![]));
 }
+
+#[test]
+#[ignore = "needs root, systemd-nspawn and a Debian root file system; run by `just test-nspawn`"]
+fn the_agent_may_write_where_a_laptop_reads_and_not_what_belongs_to_the_system() {
+    let board = Board::new("");
+    let agent = board.property(board::AGENT, "MainPID");
+    let touch =
+        |path: &str| board.machine.run(&["nsenter", "--target", &agent, "--mount", "touch", path]).status.success();
+    board.succeed(&["mkdir", "-p", "/boot/firmware"]);
+    for path in
+        ["/boot/probe", "/boot/firmware/probe", "/var/lib/orangery/probe", "/run/probe", "/etc/systemd/system/probe"]
+    {
+        assert!(touch(path), "{path} can be written");
+    }
+    for path in ["/usr/probe", "/etc/probe", "/probe"] {
+        assert!(!touch(path), "{path} cannot be written");
+    }
+}
