@@ -1,10 +1,11 @@
 //! Releases that came with a board's image: bundles in `preload/`, installed before the board has ever reached anybody.
 //!
 //! They are judged as anything that is brought to a node: by the owner's root, which here is the one that the invite token
-//! names. Each is brought a few times at most, counted in its name, for what it carries may take the board down; a deployment
-//! that has begun goes on by its own record, and needs the bundle no more.
+//! names. Each is brought a few times at most, counted in its name, for what it carries may take the board down. An app that has
+//! a record needs its bundle no more: a deployment that has begun goes on by itself, and what was decided since is newer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use orangery_wire::token::Token;
 
 use crate::clock::Clock;
 use crate::control::{InstallView, Reply, Request};
+use crate::deployment::Record;
 use crate::disk::Disk;
 use crate::driver::Event;
 use crate::errors::chain;
 use crate::identity;
 use crate::layout::Layout;
+use crate::record;
 use crate::road::{Place, Road};
 
 /// What a bundle's name ends with; `.1` and so on are added with each attempt.
@@ -74,7 +77,7 @@ fn bundles(disk: &dyn Disk, layout: &Layout) -> Vec<Preloaded> {
 
 /// Has the node trust the owner's first root as a bundle has it, if it is the one that the token names, and if the node trusts
 /// nobody yet. Returns whether it trusts anybody now.
-pub async fn trust(disk: &dyn Disk, layout: &Layout, token: &Token, clock: &std::sync::Arc<Clock>) -> bool {
+pub async fn trust(disk: &dyn Disk, layout: &Layout, token: &Token, clock: &Arc<Clock>) -> bool {
     if identity::trusts(disk, layout) {
         return true;
     }
@@ -102,7 +105,7 @@ pub async fn trust(disk: &dyn Disk, layout: &Layout, token: &Token, clock: &std:
 }
 
 /// Brings each bundle to the driver and waits until it is committed or refused. Done when there is none left to try.
-pub async fn install(disk: &dyn Disk, layout: &Layout, clock: &std::sync::Arc<Clock>, events: &Sender<Event>) {
+pub async fn install(disk: &dyn Disk, layout: &Layout, clock: &Arc<Clock>, events: &Sender<Event>) {
     for bundle in bundles(disk, layout) {
         let path = bundle.path.display().to_string();
         let Some(next) = bundle.next().filter(|next| next.attempts <= ATTEMPTS_MAX) else {
@@ -116,7 +119,8 @@ pub async fn install(disk: &dyn Disk, layout: &Layout, clock: &std::sync::Arc<Cl
             tracing::warn!(path, reason = %error, "cannot begin with what came with the image");
             continue;
         }
-        match bring(&next.path, clock, events).await {
+        match bring(disk, layout, &next.path, clock, events).await {
+            Some(Ended::Outdated) => tracing::info!(path, "what came with the image is outdated, and is removed"),
             Some(Ended::Installed) => tracing::info!(path, "what came with the image is installed"),
             Some(Ended::Refused(reason)) => {
                 tracing::warn!(path, reason, "what came with the image is not installed");
@@ -134,12 +138,20 @@ pub async fn install(disk: &dyn Disk, layout: &Layout, clock: &std::sync::Arc<Cl
 
 enum Ended {
     Installed,
+    /// The app has a record already.
+    Outdated,
     Refused(String),
     Later(String),
 }
 
 /// `None` when the driver is gone.
-async fn bring(path: &Path, clock: &std::sync::Arc<Clock>, events: &Sender<Event>) -> Option<Ended> {
+async fn bring(
+    disk: &dyn Disk,
+    layout: &Layout,
+    path: &Path,
+    clock: &Arc<Clock>,
+    events: &Sender<Event>,
+) -> Option<Ended> {
     let place = Place::Path(path.to_owned());
     let claims = match Road::open(&place, clock) {
         Ok(road) => road.claims(),
@@ -148,6 +160,9 @@ async fn bring(path: &Path, clock: &std::sync::Arc<Clock>, events: &Sender<Event
     let Ok([(app, version)]) = <[_; 1]>::try_from(claims) else {
         return Some(Ended::Refused("a bundle that comes with an image has exactly one release".to_owned()));
     };
+    if record::load_app(disk, layout, &app).state.record != Record::default() {
+        return Some(Ended::Outdated);
+    }
     let mut reply = ask(events, Request::Install { app, version, place }).await?;
     loop {
         match reply {

@@ -147,6 +147,14 @@ fn a_board_runs_what_came_with_its_image_before_it_has_ever_reached_anybody() {
     fleet.publish("1.1.0", 200);
     fleet.deploy("greeter@1.1.0", "attic");
     fleet.settled_on("attic", "1.1.0");
+
+    // A bundle that could not be removed then is older than what was decided since.
+    preload(&board, &fleet, "greeter@1.0.0");
+    board.node.cut_power();
+    board.node.start();
+    eventually("the bundle is gone again", || (preloaded(&board) == 0).then_some(()));
+    eventually("the board serves 1.1.0 again", || (board.node.serves()? == "1.1.0").then_some(()));
+    fleet.settled_on("attic", "1.1.0");
     board.node.check();
 }
 
