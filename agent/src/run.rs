@@ -140,7 +140,7 @@ async fn serve(
     let of_link = events.clone();
     let link = match who {
         Who::Joined(_) => Link::spawn(link_settings, Box::new(move |event| drop(of_link.send(Event::Link(event))))),
-        Who::Newcomer(..) => Link::to_nobody(link_settings),
+        Who::Newcomer { .. } => Link::to_nobody(link_settings),
     };
     // It is a name on the disk and needs room there.
     let socket = reserve.persisting(|| control::listen(&layout.socket()))?;

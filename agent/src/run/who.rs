@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use orangery_wire::NodeId;
+use orangery_wire::token::Token;
 
 use super::RunError;
 use crate::clock::Clock;
@@ -20,7 +21,7 @@ pub(super) enum Who {
     /// A node of a coordinator.
     Joined(Arc<Identity>),
     /// One that will be. It has a root of trust, and something that it can run.
-    Newcomer(Invited, NodeId),
+    Newcomer { token: Token, node: NodeId },
 }
 
 impl Who {
@@ -39,12 +40,11 @@ impl Who {
             first_boot::clean(files, &identity);
             return Ok(Self::Joined(Arc::new(identity)));
         }
-        if let Some(invited) = first_boot::invited(files)
-            && let Some(node) = invited.name.clone()
+        if let Some(Invited { token, name: Some(node) }) = first_boot::invited(files)
             && (preload::any(disk, layout) || !record::apps(disk, layout).is_empty())
-            && preload::trust(disk, layout, &invited.token, clock).await
+            && preload::trust(disk, layout, &token, clock).await
         {
-            return Ok(Self::Newcomer(invited, node));
+            return Ok(Self::Newcomer { token, node });
         }
         let joined = first_boot::join(files, disk, layout, clock).await?.ok_or(RunError::NotJoined)?;
         Ok(Self::Joined(Arc::new(joined)))
@@ -53,14 +53,14 @@ impl Who {
     pub(super) fn node(&self) -> &NodeId {
         match self {
             Self::Joined(identity) => &identity.node,
-            Self::Newcomer(_, node) => node,
+            Self::Newcomer { node, .. } => node,
         }
     }
 
     pub(super) fn url(&self) -> &str {
         match self {
             Self::Joined(identity) => &identity.url,
-            Self::Newcomer(invited, _) => &invited.token.url,
+            Self::Newcomer { token, .. } => &token.url,
         }
     }
 
@@ -71,7 +71,7 @@ impl Who {
     pub(super) fn identity(&self) -> Option<&Arc<Identity>> {
         match self {
             Self::Joined(identity) => Some(identity),
-            Self::Newcomer(..) => None,
+            Self::Newcomer { .. } => None,
         }
     }
 
@@ -79,7 +79,7 @@ impl Who {
     pub(super) fn tls(&self, clock: &Arc<Clock>) -> Arc<rustls::ClientConfig> {
         match self {
             Self::Joined(identity) => tls::client_config(identity, clock.clone()),
-            Self::Newcomer(invited, _) => tls::join_config(invited.token.ca, clock.clone()),
+            Self::Newcomer { token, .. } => tls::join_config(token.ca, clock.clone()),
         }
     }
 }
