@@ -25,6 +25,8 @@ mod scenarios;
 mod stores;
 mod strace;
 mod timeline;
+#[path = "../traced/mod.rs"]
+mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -228,12 +230,18 @@ fn all_cuts(times: usize, depth: Depth) -> usize {
 
 #[test]
 fn no_power_cut_leaves_a_disk_on_which_an_invariant_is_broken() {
+    if !traced::possible() {
+        return;
+    }
     all_cuts(3, Depth { bounds: SMALL, again: 40, boots: 100, mutants: false });
 }
 
 #[test]
 #[ignore = "takes a quarter of an hour: `just test-long`"]
 fn no_power_cut_leaves_a_disk_on_which_an_invariant_is_broken_at_full_length() {
+    if !traced::possible() {
+        return;
+    }
     let distinct = all_cuts(3, Depth { bounds: LARGE, again: 4, boots: 20, mutants: true });
     assert!(distinct > 100_000, "{distinct} disks are too few");
 }
@@ -258,12 +266,18 @@ fn stores_are_cut(bounds: cuts::Bounds, most: usize) {
 
 #[test]
 fn both_stores_have_every_event_that_they_said_they_kept() {
+    if !traced::possible() {
+        return;
+    }
     stores_are_cut(SMALL, 400);
 }
 
 #[test]
 #[ignore = "takes minutes: `just test-long`"]
 fn both_stores_have_every_event_that_they_said_they_kept_at_full_length() {
+    if !traced::possible() {
+        return;
+    }
     stores_are_cut(LARGE, 20_000);
     for engine in [Engine::Redb, Engine::Sled] {
         let recording = stores::record(engine);

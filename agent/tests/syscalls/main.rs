@@ -12,6 +12,8 @@ mod joined;
 mod origin;
 #[path = "../owner/mod.rs"]
 mod owner;
+#[path = "../traced/mod.rs"]
+mod traced;
 
 mod board;
 mod strace;
@@ -122,6 +124,9 @@ fn all_cases(template: &Template) -> Vec<(Deed, Call, Fault)> {
 
 #[test]
 fn an_agent_hit_at_some_of_its_system_calls_ends_where_it_should() {
+    if !traced::possible() {
+        return;
+    }
     let template = Template::new();
     let all = all_cases(&template);
     // Evenly over the list, and others in each run of it: the day decides.
@@ -135,6 +140,9 @@ fn an_agent_hit_at_some_of_its_system_calls_ends_where_it_should() {
 #[test]
 #[ignore = "takes five minutes; run by `just test-long`"]
 fn long_an_agent_hit_at_every_system_call_ends_where_it_should() {
+    if !traced::possible() {
+        return;
+    }
     let template = Template::new();
     let all = all_cases(&template);
     assert!(all.len() > 300, "only {} calls", all.len());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
@@ -39,10 +39,6 @@ impl Template {
     }
 
     pub fn new() -> Self {
-        assert!(
-            Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()),
-            "this test needs strace: apt-get install strace"
-        );
         let directory = place();
         let releases = ["1.0.0", "2.0.0"].map(sleeper);
         publish(&releases, directory.path());
