@@ -18,19 +18,6 @@ use orangery_tests::process::{eventually, free_port, program, succeed};
 use orangery_wire::messages::Phase;
 use site::{AGENT, APP, COORDINATOR, NAME, Site, packages};
 
-/// A manifest of the greeter that is on trial until there is a file named /var/gate.
-const GATED: &str = r#"
-[run]
-exec = ["bin/greeter"]
-stop_grace_secs = 5
-
-[[probes]]
-exec = { command = ["/usr/bin/test", "-e", "/var/gate"] }
-interval_ms = 100
-timeout_ms = 5000
-failures = 1000
-"#;
-
 /// Where `tests/ansible-tools.sh` puts the programs.
 fn tools() -> PathBuf {
     let text = succeed(&mut Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/ansible-tools.sh")));
@@ -196,7 +183,7 @@ fn nodes_and_coordinator_are_installed_kept_upgraded_between_deployments_and_rem
 }
 
 fn upgraded_in_the_middle_of_a_deployment(controller: &Controller, site: &Site) {
-    site.fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nhealth_status = 200\n", GATED);
+    site.fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nhealth_status = 200\n", site::GATED);
     site.fleet.deploy("greeter@1.1.0", "all");
     eventually("1.1.0 is on trial", || (site.fleet.greeter(NAME)?.phase == Phase::Probing).then_some(()));
     let before = site.process(AGENT);

@@ -11,19 +11,6 @@ use orangery_wire::messages::{Phase, What};
 
 use site::{AGENT, APP, COORDINATOR, NAME, Site};
 
-/// A manifest of the greeter that is on trial until there is a file named /var/gate.
-const GATED: &str = r#"
-[run]
-exec = ["bin/greeter"]
-stop_grace_secs = 5
-
-[[probes]]
-exec = { command = ["/usr/bin/test", "-e", "/var/gate"] }
-interval_ms = 100
-timeout_ms = 5000
-failures = 1000
-"#;
-
 /// A coordinator and a node, each from its package, with 1.0.0 of the greeter on the node.
 fn site_with_greeter() -> Site {
     let site = Site::new();
@@ -50,7 +37,7 @@ fn an_upgrade_of_the_package_waits_for_the_deployment_and_then_restarts_the_agen
     let site = site_with_greeter();
     let before = site.process(AGENT);
 
-    site.fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nhealth_status = 200\n", GATED);
+    site.fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nhealth_status = 200\n", site::GATED);
     site.fleet.deploy("greeter@1.1.0", "all");
     eventually("1.1.0 is on trial", || (site.fleet.greeter(NAME)?.phase == Phase::Probing).then_some(()));
     site.install("orangery-agent", 2);

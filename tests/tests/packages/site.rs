@@ -10,6 +10,19 @@ use orangery_tests::process::{eventually, free_port, program, succeed};
 
 use crate::container::Machine;
 
+/// A manifest of the greeter that is on trial until there is a file named /var/gate.
+pub const GATED: &str = r#"
+[run]
+exec = ["bin/greeter"]
+stop_grace_secs = 5
+
+[[probes]]
+exec = { command = ["/usr/bin/test", "-e", "/var/gate"] }
+interval_ms = 100
+timeout_ms = 5000
+failures = 1000
+"#;
+
 /// The node's name.
 pub const NAME: &str = "attic";
 /// The unit of the agent.
