@@ -37,11 +37,11 @@ pub fn script(shell: Shell) -> &'static str {
 const BASH: &str = r#"_orangery_agent() {
     local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
     case "$before" in
-        --config | --from | --ca-file | --bundle | install) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        --config | --from | --ca-file | --bundle | --out | install) COMPREPLY=($(compgen -f -- "$word")); return ;;
         --state) COMPREPLY=($(compgen -d -- "$word")); return ;;
         completions) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")); return ;;
     esac
-    COMPREPLY=($(compgen -W "join run status why history doctor check rollback install completions help --config --json --name --count --state --from --ca-file --bundle --with-app-logs --help --version" -- "$word"))
+    COMPREPLY=($(compgen -W "join run status why history metrics doctor check rollback install completions help --config --json --name --count --state --from --ca-file --bundle --with-app-logs --out --help --version" -- "$word"))
 }
 complete -F _orangery_agent orangery-agent
 "#;
@@ -49,19 +49,20 @@ complete -F _orangery_agent orangery-agent
 const ZSH: &str = r"#compdef orangery-agent
 _arguments \
   '--config[settings]:file:_files' '--json[answer in JSON]' '--name[name of the node]:name' \
-  '--count[at most so many events]:count' '--from[where the release is]:source:_files' '--ca-file[authorities]:file:_files' '--bundle[support bundle]:file:_files' '--with-app-logs[output of apps too]' '--state[state directory]:directory:_directories' \
+  '--count[at most so many events]:count' '--from[where the release is]:source:_files' '--ca-file[authorities]:file:_files' '--bundle[support bundle]:file:_files' '--with-app-logs[output of apps too]' '--out[file for metrics]:file:_files' '--state[state directory]:directory:_directories' \
   '(-h --help)'{-h,--help}'[help]' '(-V --version)'{-V,--version}'[version]' \
-  '1:command:(join run status why history doctor check rollback install completions help)' '2:argument:'
+  '1:command:(join run status why history metrics doctor check rollback install completions help)' '2:argument:'
 ";
 
 const FISH: &str = r"complete -c orangery-agent -f
-complete -c orangery-agent -n __fish_use_subcommand -a 'join run status why history doctor check rollback install completions help'
+complete -c orangery-agent -n __fish_use_subcommand -a 'join run status why history metrics doctor check rollback install completions help'
 complete -c orangery-agent -l config -r -F -d 'settings'
 complete -c orangery-agent -l json -d 'answer in JSON'
 complete -c orangery-agent -l name -x -d 'name of the node'
 complete -c orangery-agent -l from -r -F -d 'where the release is'
 complete -c orangery-agent -l ca-file -r -F -d 'authorities'
 complete -c orangery-agent -l bundle -r -F -d 'support bundle'
+complete -c orangery-agent -l out -r -F -d 'file for metrics'
 complete -c orangery-agent -l with-app-logs -d 'output of apps too'
 complete -c orangery-agent -n '__fish_seen_subcommand_from install' -F
 complete -c orangery-agent -l count -x -d 'at most so many events'

@@ -3,7 +3,9 @@
 mod complete;
 mod doctor;
 mod follow;
+mod help;
 mod install;
+mod metrics;
 mod parse;
 mod show;
 mod why;
@@ -69,6 +71,7 @@ fn perform(invocation: Invocation) -> Result<ExitCode, Failure> {
         Command::Status => status(config, json),
         Command::Why { app } => why::why(config, app.as_ref(), json),
         Command::History { count } => history(config, count, json),
+        Command::Metrics { out } => metrics::metrics(&view(config)?, out.as_deref()),
         Command::Doctor(wanted) => doctor::doctor(config, &wanted, json),
         Command::Check { state } => check_state(config, state.as_deref(), json),
         Command::Rollback { app } => rollback(config, app),
