@@ -2,7 +2,8 @@
 //!
 //! Every route is one line of [`routes`], with its audience. What is not there does not exist; what is there is guarded.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::extract::Request;
@@ -24,6 +25,7 @@ mod events;
 mod failures;
 mod files;
 mod join;
+mod metrics;
 mod nodes;
 pub mod openapi;
 mod range;
@@ -31,8 +33,10 @@ mod releases;
 mod trust;
 
 use crate::artifacts::Artifacts;
+use crate::broker::Broker;
 use crate::ca::Ca;
 use crate::engine::{Clock, Engine};
+use crate::metrics::Metrics;
 use crate::repository::Repository;
 use crate::store::{Reader, StoreError, View};
 use audience::{Audience, guard};
@@ -53,6 +57,14 @@ pub struct Parts {
     pub ca: Ca,
     /// SHA-256 of the operator's token.
     pub operator_token: Digest,
+    /// SHA-256 of the token that opens the metrics and nothing else, if there is one.
+    pub metrics_token: Option<Digest>,
+    /// What is counted for Prometheus.
+    pub metrics: Metrics,
+    /// The embedded broker, as long as it runs.
+    pub broker: Weak<Broker>,
+    /// The database's file.
+    pub database: PathBuf,
     /// Where nodes reach this listener: `https://HOST:PORT`.
     pub url: String,
     /// Where nodes reach the broker: `HOST:PORT`.
@@ -108,10 +120,11 @@ pub struct Route {
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {
-    use Audience::{Anyone, NodeEvenExpired, NodeOrOperator, Operator};
+    use Audience::{Anyone, NodeEvenExpired, NodeOrOperator, Operator, OperatorOrScraper};
     let route = |method, path, audience, answer| Route { method, path, audience, answer };
     vec![
         route(Method::GET, "/healthz", Anyone, get(nodes::healthz)),
+        route(Method::GET, "/metrics", OperatorOrScraper, get(metrics::metrics)),
         route(Method::GET, "/v1/openapi.json", Anyone, get(openapi::document)),
         route(Method::POST, "/v1/join", Anyone, post(join::join)),
         route(Method::POST, "/v1/renew", NodeEvenExpired, post(join::renew)),

@@ -79,6 +79,8 @@ pub struct Keys {
     pub timestamp_key: PathBuf,
     /// SHA-256 of the operator's token, in hexadecimal digits.
     pub operator_token_sha256: PathBuf,
+    /// The same of the token for metrics; there need not be one.
+    pub metrics_token_sha256: PathBuf,
 }
 
 /// `[limits]`
@@ -167,6 +169,7 @@ struct WrittenKeys {
     snapshot_key: PathBuf,
     timestamp_key: PathBuf,
     operator_token_sha256: PathBuf,
+    metrics_token_sha256: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +193,7 @@ impl Default for WrittenKeys {
             snapshot_key: "snapshot.key".into(),
             timestamp_key: "timestamp.key".into(),
             operator_token_sha256: "operator.token.sha256".into(),
+            metrics_token_sha256: "metrics.token.sha256".into(),
         }
     }
 }
@@ -343,6 +347,7 @@ impl WrittenKeys {
             snapshot_key: directory.join(self.snapshot_key),
             timestamp_key: directory.join(self.timestamp_key),
             operator_token_sha256: directory.join(self.operator_token_sha256),
+            metrics_token_sha256: directory.join(self.metrics_token_sha256),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod home;
 pub mod https;
 pub mod image;
 pub mod link;
+pub mod metrics;
 pub mod nearest;
 pub mod output;
 pub mod owner;

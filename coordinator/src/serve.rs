@@ -3,7 +3,7 @@
 //! Started from the inside to the outside (database, files, listeners, link), stopped from the outside to the inside, so that
 //! nothing is asked that is not there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,7 @@ use crate::config::{Config, ConfigError, Mqtt, with_port};
 use crate::engine::{Clock, Core, Engine, EngineError, Live, Outlets};
 use crate::https::{HttpsError, Listener};
 use crate::link::{Link, LinkEvent, LinkSettings};
+use crate::metrics::Metrics;
 use crate::repository::{Repository, RepositoryError, RepositoryFiles, chain};
 use crate::store::{Reader, Store, StoreError};
 use crate::tls::{ServerCertificate, TlsError, client_config};
@@ -79,12 +80,17 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
-    /// There is no operator's token.
-    #[error("{} does not hold a SHA-256 of 64 hexadecimal digits; `orangery init` writes it", path.display())]
-    OperatorToken {
+    /// A token's digest cannot be used.
+    #[error("{} does not hold a SHA-256 of 64 hexadecimal digits; `{written_by}` writes it", path.display())]
+    Token {
         /// The file.
         path: PathBuf,
+        /// The command that makes it.
+        written_by: &'static str,
     },
+    /// What is counted has a bad name.
+    #[error("cannot name what is counted")]
+    Metrics(#[from] prometheus::Error),
     /// The certificate authority.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -202,7 +208,7 @@ impl Running {
         let keys = &config.keys;
         let ca = Ca::load(&keys.ca_key, &keys.ca)?;
         let certificate = ServerCertificate::from_pem(&read(&keys.server)?, &read(&keys.server_key)?)?;
-        let operator_token = operator_token(config)?;
+        let (operator_token, metrics_token) = (operator_token(config)?, metrics_token(config)?);
         let (core, live, reader) = open_database(config, &clock)?;
         let repository = Arc::new(Repository::open(repository_files(config), clock())?);
         let artifacts = Artifacts::open(&config.blobs(), config.limits.blob_bytes_max)?;
@@ -238,6 +244,10 @@ impl Running {
             repository,
             ca,
             operator_token,
+            metrics_token,
+            metrics: Metrics::new()?,
+            broker: broker.as_ref().map(Arc::downgrade).unwrap_or_default(),
+            database: config.database(),
             url: url.clone(),
             mqtt: mqtt.clone(),
             clock,
@@ -292,16 +302,26 @@ impl Running {
     }
 }
 
-fn read(path: &std::path::Path) -> Result<String, ServeError> {
+fn read(path: &Path) -> Result<String, ServeError> {
     std::fs::read_to_string(path).map_err(|source| ServeError::Read { path: path.to_owned(), source })
 }
 
 /// An empty or damaged file is an error: there is no operator without a token.
 fn operator_token(config: &Config) -> Result<Digest, ServeError> {
-    let path = &config.keys.operator_token_sha256;
+    token_digest(&config.keys.operator_token_sha256, "orangery init")
+}
+
+/// Without a file nobody but the operator reads the metrics.
+fn metrics_token(config: &Config) -> Result<Option<Digest>, ServeError> {
+    let path = &config.keys.metrics_token_sha256;
+    path.exists().then(|| token_digest(path, "orangery keys metrics-token")).transpose()
+}
+
+fn token_digest(path: &Path, written_by: &'static str) -> Result<Digest, ServeError> {
     let digest: Option<Digest> = read(path)?.trim().parse().ok();
     let of_nothing = crate::sha256::digest(b"");
-    digest.filter(|digest| *digest != of_nothing).ok_or_else(|| ServeError::OperatorToken { path: path.clone() })
+    let token = || ServeError::Token { path: path.to_owned(), written_by };
+    digest.filter(|digest| *digest != of_nothing).ok_or_else(token)
 }
 
 fn open_database(config: &Config, clock: &Clock) -> Result<(Core, Arc<Live>, Reader), ServeError> {

@@ -80,6 +80,7 @@ async fn every_route_lets_in_its_audience_and_nobody_else() {
         Http::over(tls(fixture.ca.certificate_pem(), Some((&link.certificate.pem, &link.key_pem))), &fixture.url, None);
     let guess = Http::over(tls(fixture.ca.certificate_pem(), None), &fixture.url, Some("a-guess"));
     let empty = Http::over(tls(fixture.ca.certificate_pem(), None), &fixture.url, Some(""));
+    let scraper = Http::over(tls(fixture.ca.certificate_pem(), None), &fixture.url, Some(fixture::METRICS_TOKEN));
     let unauthenticated = || Err(denied_with(401, "unauthenticated"));
     let all = routes();
     assert!(all.len() >= 22, "{} routes", all.len());
@@ -99,6 +100,11 @@ async fn every_route_lets_in_its_audience_and_nobody_else() {
         expect("the link's certificate", &link, stranger).await;
         expect("a wrong token", &guess, Err(denied_with(401, "token_wrong"))).await;
         expect("an empty token", &empty, Err(denied_with(401, "token_wrong"))).await;
+        let as_scraper = match route.audience {
+            Audience::Anyone | Audience::OperatorOrScraper => Ok(()),
+            _ => Err(denied_with(403, "forbidden")),
+        };
+        expect("a scraper", &scraper, as_scraper).await;
         let as_node = if open || for_nodes { Ok(()) } else { Err(denied_with(403, "forbidden")) };
         expect("a node", &garage, as_node).await;
         expect("a revoked node", &revoked, Err(denied_with(403, "revoked"))).await;
@@ -198,6 +204,7 @@ fn the_openapi_document_has_every_route_with_its_audience_and_no_other() {
         let schemes = match route.audience {
             Audience::Anyone => "",
             Audience::Operator => "operator",
+            Audience::OperatorOrScraper => "operator,scraper",
             Audience::NodeEvenExpired => "node",
             Audience::NodeOrOperator => "node,operator",
         };

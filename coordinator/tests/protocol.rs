@@ -88,6 +88,7 @@ fn every_route_is_in_the_table_with_its_audience_and_no_other() {
             (Audience::Anyone, "/v1/join") => "an invite's secret",
             (Audience::Anyone, _) => "anyone",
             (Audience::Operator, _) => "operator",
+            (Audience::OperatorOrScraper, _) => "operator or scraper",
             (Audience::NodeEvenExpired, _) => "node, even expired",
             (Audience::NodeOrOperator, _) => "node or operator",
         };

@@ -7,6 +7,7 @@ pub mod mqtt;
 pub mod netns;
 pub mod node;
 pub mod process;
+pub mod prometheus;
 pub mod random;
 pub mod site;
 pub mod small_disk;

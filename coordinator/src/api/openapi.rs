@@ -15,6 +15,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
     ),
     paths(
         super::nodes::healthz,
+        super::metrics::metrics,
         document,
         super::join::join,
         super::join::renew,
@@ -50,6 +51,7 @@ impl utoipa::Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("operator", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme("scraper", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme(
             "node",
             SecurityScheme::MutualTls { description: None, deprecated: None, extensions: None },

@@ -105,6 +105,7 @@ pub async fn run(home: &Home, command: KeysCommand, passphrases: &Passphrases) -
             output::line(key.public().to_string())?;
         }
         KeysCommand::OperatorToken => operator_token(home)?,
+        KeysCommand::MetricsToken => metrics_token(home)?,
     }
     Ok(Outcome::Done)
 }
@@ -267,10 +268,25 @@ fn operator_token(home: &Home) -> anyhow::Result<()> {
     if !path.exists() {
         bail!("{} is not here; run this on the coordinator's machine, with its directory as --dir", path.display());
     }
+    new_token(&path)?;
+    Ok(())
+}
+
+/// The same for the token that opens the metrics alone.
+fn metrics_token(home: &Home) -> anyhow::Result<()> {
+    let settings = home.coordinator_settings();
+    if !settings.exists() {
+        bail!("{} is not here; run this on the coordinator's machine, with its directory as --dir", settings.display());
+    }
+    new_token(&home.coordinator_file("metrics.token.sha256"))
+}
+
+/// Prints a new token and leaves its digest in the file.
+fn new_token(path: &Path) -> anyhow::Result<()> {
     let token = init::new_token()?;
-    durable::replace(&path, format!("{}\n", sha256::digest(token.as_bytes())).as_bytes(), 0o600)
+    durable::replace(path, format!("{}\n", sha256::digest(token.as_bytes())).as_bytes(), 0o600)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    output::note("start the coordinator again: until then the old token opens it, and not this one");
+    output::note("start the coordinator again: until then an old token opens it, and not this one");
     output::line(token)?;
     Ok(())
 }

@@ -57,6 +57,8 @@ pub(super) struct Outcome {
     /// How far each outbox is stored; said again even if it is not news, for the node may have missed it.
     pub(super) acked: BTreeMap<NodeId, Acked>,
     pub(super) newest_event: u64,
+    /// Events that were stored, by code.
+    pub(super) events: BTreeMap<&'static str, u64>,
     pub(super) cut_off: Vec<NodeId>,
     replies: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -67,8 +69,9 @@ impl Outcome {
         self.replies.push(Box::new(move || drop(reply.send(answer))));
     }
 
-    pub(super) fn stored(&mut self, event: Option<u64>) {
-        self.newest_event = self.newest_event.max(event.unwrap_or(0));
+    pub(super) fn stored(&mut self, id: u64, code: &'static str) {
+        self.newest_event = self.newest_event.max(id);
+        *self.events.entry(code).or_default() += 1;
     }
 }
 
@@ -114,6 +117,7 @@ impl Core {
             Ok((effects, outcome)) => {
                 outcome.cut_off.iter().for_each(|node| self.live.revoke(node));
                 self.live.set_newest_event(outcome.newest_event);
+                self.live.count_events(outcome.events);
                 Ok(effects)
             }
             Err(error) => {

@@ -81,16 +81,16 @@ impl Turn<'_> {
             app: None,
             what,
         };
+        let code = event.what.code();
         let id = self.batch.add_own_event(event, self.now)?;
-        self.store_event(id)
+        self.store_event(id, code)
     }
 
-    fn store_event(&mut self, id: Option<u64>) -> Result<(), StoreError> {
-        self.outcome.stored(id);
-        match id {
-            Some(id) => self.batch.prune_events(id, self.events_kept_max),
-            None => Ok(()),
-        }
+    /// An event is stored under this id, unless it was there before.
+    fn store_event(&mut self, id: Option<u64>, code: &'static str) -> Result<(), StoreError> {
+        let Some(id) = id else { return Ok(()) };
+        self.outcome.stored(id, code);
+        self.batch.prune_events(id, self.events_kept_max)
     }
 
     /// The broker let it speak, so our CA named it: a node that the database does not know was there before the database.
@@ -110,7 +110,7 @@ impl Turn<'_> {
         };
         self.meet(node)?;
         let intake = self.batch.take_in(&event, self.now)?;
-        self.store_event(intake.id)?;
+        self.store_event(intake.id, event.what.code())?;
         self.outcome.acked.insert(node.clone(), intake.acked);
         let now = self.now;
         self.live.update(node, |seen| {

@@ -29,6 +29,7 @@ pub struct Live {
     revoked: RwLock<HashSet<NodeId>>,
     broker_connected: watch::Sender<bool>,
     newest_event: watch::Sender<u64>,
+    events: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Live {
@@ -39,6 +40,7 @@ impl Live {
             revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
             broker_connected: watch::Sender::new(false),
             newest_event: watch::Sender::new(view.newest_event()?),
+            events: Mutex::default(),
         })
     }
 
@@ -59,6 +61,18 @@ impl Live {
     /// Follows the id of the newest event: it changes when there are new ones to read.
     pub fn newest_event(&self) -> watch::Receiver<u64> {
         self.newest_event.subscribe()
+    }
+
+    /// Events that were stored since the coordinator started, by code.
+    pub fn events_counted(&self) -> BTreeMap<&'static str, u64> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_events(&self, events: BTreeMap<&'static str, u64>) {
+        let mut counted = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        for (code, count) in events {
+            *counted.entry(code).or_default() += count;
+        }
     }
 
     /// Signs of life of a node.

@@ -70,6 +70,15 @@ impl Repository {
         self.lock().view()
     }
 
+    /// When what is published expires, by role. The snapshot expires with the timestamp.
+    pub fn expiries(&self) -> Vec<(&'static str, UnixTime)> {
+        let state = self.lock();
+        let root = super::verify_root(&state.root).ok().map(|root| ("root", root.expires));
+        let targets = state.targets.as_ref().map(|(_, targets)| ("targets", targets.expires));
+        let timestamp = state.published.as_ref().map(|published| ("timestamp", published.expires));
+        [root, targets, timestamp].into_iter().flatten().collect()
+    }
+
     /// Makes new online keys, which count once a root names them, and returns their public halves: snapshot, timestamp.
     pub fn prepare_online_keys(&self) -> Result<(PublicKey, PublicKey), RepositoryError> {
         let _one_at_a_time = self.lock();

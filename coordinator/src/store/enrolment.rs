@@ -47,6 +47,15 @@ impl View<'_> {
         let rows = statement.query_map([], |row| parsed(row, 0))?.collect::<rusqlite::Result<_>>()?;
         Ok(rows)
     }
+
+    /// When the last certificate of each node ends that is not revoked, by node.
+    pub fn certificate_ends(&self) -> Result<Vec<(NodeId, UnixTime)>, StoreError> {
+        let sql = "SELECT node, max(not_after) FROM certificates WHERE revoked_at IS NULL GROUP BY node ORDER BY node";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows =
+            statement.query_map([], |row| Ok((parsed(row, 0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        Ok(rows)
+    }
 }
 
 impl Batch<'_> {

@@ -107,6 +107,8 @@ pub enum KeysCommand {
     },
     /// Make a new operator's token, on the coordinator's machine; the old one ends when the coordinator is started again
     OperatorToken,
+    /// Make a token that opens GET /metrics and nothing else, in place of an earlier one; run it on the coordinator's machine
+    MetricsToken,
 }
 
 /// What a key may sign.
