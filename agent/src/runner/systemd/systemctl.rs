@@ -50,7 +50,10 @@ impl Shown {
             sub: value("SubState").to_owned(),
             result: value("Result").to_owned(),
             main: number("MainPID").filter(|pid| *pid > 0).and_then(Pid::from_raw),
-            exit: exit(number("ExecMainCode"), number("ExecMainStatus")),
+            exit: exit(number("ExecMainCode"), number("ExecMainStatus")).map(|exit| match value("Result") {
+                "oom-kill" => format!("{exit}: the kernel stopped it, for it took more memory than it may"),
+                _ => exit,
+            }),
             restarts: number("NRestarts").and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
             fragment: value("FragmentPath").to_owned(),
         }
@@ -204,6 +207,8 @@ async fn call(arguments: &[&str], limit: Duration) -> Result<String, String> {
 
 async fn run(mut command: Command, limit: Duration) -> Result<String, String> {
     command.env("LC_ALL", "C.UTF-8").env("SYSTEMD_COLORS", "0").stdin(Stdio::null()).kill_on_drop(true);
+    // How it ends it would tell systemd in the agent's name, and systemd logs that it does not listen.
+    command.env_remove("NOTIFY_SOCKET");
     let output = match tokio::time::timeout(limit, command.output()).await {
         Ok(output) => output.map_err(|error| format!("cannot be run: {error}"))?,
         Err(_) => return Err(format!("no answer within {} s; is systemd well?", limit.as_secs())),
@@ -237,6 +242,13 @@ mod tests {
         assert_eq!(shown("auto-restart").exits(), 3);
         assert_eq!(shown("dead").exits(), 2);
         assert_eq!(Shown::parse("garbage"), Shown::default());
+    }
+
+    #[test]
+    fn whoever_took_too_much_memory_is_told_so() {
+        let exit = |result| Shown::parse(&format!("Result={result}\nExecMainCode=2\nExecMainStatus=9")).exit.unwrap();
+        assert_eq!(exit("signal"), "signal 9");
+        assert!(exit("oom-kill").starts_with("signal 9: ") && exit("oom-kill").contains("memory"));
     }
 
     #[test]
