@@ -1,5 +1,6 @@
 //! The whole system as a test sees it: real processes, a real broker, real TLS, on loopback, in a directory that goes away.
 
+pub mod exporter;
 pub mod fleet;
 pub mod load;
 pub mod mosquitto;

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use orangery_tests::exporter::{Exporter, exporters};
 use orangery_tests::fleet::{Fleet, get};
-use orangery_tests::process::{eventually, free_port, succeed};
+use orangery_tests::process::{eventually, free_port};
 use orangery_wire::messages::{AppReport, Phase, RefusalCode};
 
 fn manifest(flags: &str) -> String {
@@ -30,30 +30,14 @@ failures = 25
     )
 }
 
-/// The two packages, unpacked: (version, tree), the older first. `tests/debian-packages.sh` fetches them.
-fn packages(into: &Path) -> Option<Vec<(String, PathBuf)>> {
-    let cache = std::env::var_os("ORANGERY_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/orangery")))?;
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let unpacked: Vec<(String, PathBuf)> = ["bullseye", "bookworm"]
-        .iter()
-        .filter_map(|suite| {
-            let directory = cache.join("node-exporter").join(suite);
-            let package = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
-            let package = package.into_iter().find(|p| p.to_string_lossy().ends_with(&format!("_{arch}.deb")))?;
-            let version = package.file_name()?.to_str()?.split('_').nth(1)?.split(['-', '+']).next()?.to_owned();
-            let tree = into.join(suite);
-            succeed(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&tree));
-            Some((version, tree))
-        })
-        .collect();
-    if unpacked.len() != 2 {
+/// The older and the newer; `None`, and a word about it, where nobody has fetched them.
+fn packages(into: &Path) -> Option<[Exporter; 2]> {
+    let found = exporters(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, into);
+    if found.is_none() {
         assert!(std::env::var_os("CI").is_none(), "Debian's packages are missing; run tests/debian-packages.sh");
         eprintln!("LEFT OUT: Debian's node-exporter packages are missing (tests/debian-packages.sh fetches them)");
-        return None;
     }
-    Some(unpacked)
+    found
 }
 
 fn report(fleet: &Fleet, node: &str) -> Option<AppReport> {
@@ -74,7 +58,7 @@ fn debians_node_exporter_is_deployed_upgraded_and_a_wrong_flag_is_refused() {
     let port = free_port();
     let mut node = fleet.joined("attic", &format!("[apps.node-exporter.env]\nPORT = \"{port}\"\n"));
     node.start();
-    for (version, tree) in &packages {
+    for Exporter { version, tree } in &packages {
         fleet.publish_tree("node-exporter", version, tree, &manifest(""));
         fleet.deploy(&format!("node-exporter@{version}"), "attic");
         eventually(&format!("{version} is current"), || {
@@ -83,7 +67,7 @@ fn debians_node_exporter_is_deployed_upgraded_and_a_wrong_flag_is_refused() {
         });
         assert_eq!(served(port).as_ref(), Some(version), "its own metrics say which one it is");
     }
-    let (newest, tree) = packages.last().unwrap();
+    let [_, Exporter { version: newest, tree }] = &packages;
     fleet.publish_tree("node-exporter", "99.0.0", tree, &manifest(", \"--no-such-flag\""));
     fleet.deploy("node-exporter@99.0.0", "attic");
     let refusal = eventually("the wrong flag is refused", || {

@@ -1,5 +1,6 @@
 //! A board in qemu: an image, a plug that can be pulled, and a way in by SSH.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -21,17 +22,20 @@ pub enum Cable {
 
 /// One board.
 pub struct Machine {
+    /// What its node is called.
+    pub name: String,
+    /// Its card.
     pub image: PathBuf,
     around: Around,
     key: PathBuf,
     ssh_port: u16,
-    running: Option<Running>,
+    running: RefCell<Option<Running>>,
 }
 
 impl Machine {
     /// A board with this card in it, not yet powered. `key` is the private key of somebody who may log in.
-    pub fn new(around: Around, image: PathBuf, key: PathBuf) -> Self {
-        Self { image, around, key, ssh_port: free_port(), running: None }
+    pub fn new(around: Around, name: &str, image: PathBuf, key: PathBuf) -> Self {
+        Self { name: name.to_owned(), image, around, key, ssh_port: free_port(), running: RefCell::default() }
     }
 
     fn log(&self) -> PathBuf {
@@ -50,18 +54,19 @@ impl Machine {
         match cable {
             Cable::In => {
                 let network = format!("user,id=lan,hostfwd=tcp:127.0.0.1:{}-:22", self.ssh_port);
-                qemu.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=lan"]);
+                // Without the card's own boot program: it boots from the disk.
+                qemu.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=lan,romfile="]);
             }
             Cable::None => {
                 qemu.args(["-nic", "none"]);
             }
         }
-        self.running = Some(Running::start("qemu", qemu, self.image.with_extension("qemu.log")));
+        *self.running.get_mut() = Some(Running::start("qemu", qemu, self.image.with_extension("qemu.log")));
     }
 
     /// Pulls the plug, at whatever the board is doing.
     pub fn pull_the_plug(&mut self) {
-        if let Some(mut running) = self.running.take() {
+        if let Some(mut running) = self.running.get_mut().take() {
             running.kill();
         }
     }
@@ -97,6 +102,8 @@ impl Machine {
                 return None;
             }
             last = Some(Instant::now());
+            let ended = self.running.borrow_mut().as_mut().and_then(Running::ended);
+            assert!(ended.is_none(), "qemu has ended: {ended:?}");
             assert!(begun.elapsed() < BOOT, "{what} is not seen; the console ends with:\n{}", self.console());
             look()
         })
