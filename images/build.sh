@@ -17,8 +17,9 @@ conf=$images/boards/$board.conf
 [ -f "$package" ] || fail "$package is not there; \`just image\` makes it first"
 [ ! -e "$image" ] || fail "$image is there already; remove it first, or name another"
 [ "$(id -u)" = 0 ] || fail "the files of an image belong to root, and only root can make them so"
-for tool in mmdebstrap genimage mke2fs mformat qemu-aarch64-static; do
-    command -v $tool >/dev/null || fail "$tool is missing: apt-get install mmdebstrap genimage e2fsprogs mtools dosfstools qemu-user-static"
+for tool in mmdebstrap genimage mke2fs mformat fsck.fat qemu-aarch64-static dtc sfdisk debugfs zstd; do
+    command -v $tool >/dev/null ||
+        fail "$tool is missing: apt-get install mmdebstrap genimage e2fsprogs mtools dosfstools qemu-user-static device-tree-compiler fdisk zstd"
 done
 
 # What a board's file says, with what holds for most.
@@ -29,8 +30,9 @@ packages=
 layout=gpt
 parameters="ro"
 root_size=1200M
-# What finds the root file system; without a list the initramfs has everything, and takes long to make for another processor.
-modules=
+# What the initramfs has to find the root file system with: modules by name, and those of everything that this device tree names.
+modules="ext4"
+device_tree=
 boot_files=
 # shellcheck source=boards/generic-arm64.conf
 source "$conf"
@@ -48,7 +50,7 @@ security=${ORANGERY_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 # Debian's part: the same for the same lists.
 # shellcheck disable=SC2086 # a list of words
 wanted=$(printf '%s\n' $base_packages $packages | sort)
-key=$(printf '%s\n' "$suite" "$architecture" "$components" "$wanted" "$modules" | sha256sum | cut -c1-12)
+key=$(printf '%s\n' "$suite" "$architecture" "$components" "$wanted" | sha256sum | cut -c1-12)
 base=${ORANGERY_CACHE:-$HOME/.cache/orangery}/images/$suite-$architecture-$key.tar
 know_arm_programs
 if [ ! -f "$base" ]; then
@@ -58,20 +60,12 @@ if [ ! -f "$base" ]; then
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     printf 'deb [signed-by=%s] %s %s %s\n' $keyring "$mirror" "$suite" "$components" \
         $keyring "$mirror" "$suite-updates" "$components" $keyring "$security" "$suite-security" "$components" >"$sources"
-    early=$(mktemp -d)
-    if [ -n "$modules" ]; then kind=list; else kind=most; fi
-    printf 'MODULES=%s\nCOMPRESS=zstd\n' "$kind" >"$early/conf"
-    # shellcheck disable=SC2086 # a line for each
-    printf '%s\n' $modules >"$early/modules"
-    # Documentation and translations would be a third of it.
-    mmdebstrap --quiet --variant=minbase --arch="$architecture" --include="$(echo "$wanted" | paste -sd,)" \
+    # Documentation and translations would be a third of it. The initramfs is the board's own, and made with its image.
+    INITRD=No mmdebstrap --quiet --variant=minbase --arch="$architecture" --include="$(echo "$wanted" | paste -sd,)" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-        --essential-hook="mkdir -p \"\$1/etc/initramfs-tools/conf.d\"" \
-        --essential-hook="copy-in '$early/modules' /etc/initramfs-tools" \
-        --essential-hook="upload '$early/conf' /etc/initramfs-tools/conf.d/orangery" \
         "$suite" "$base.new.tar" "$sources"
-    rm -r "$sources" "$early"
+    rm "$sources"
     mv "$base.new.tar" "$base"
 fi
 
@@ -94,12 +88,42 @@ mkdir -p "$root/boot/firmware"
 echo "orangery" >"$root/etc/hostname"
 printf '127.0.0.1\tlocalhost\n127.0.1.1\torangery\n' >"$root/etc/hosts"
 
+# All modules there are would take it many minutes to pack, for another processor's programs do it; these few take one.
+make_initramfs() {
+    local kernel tree
+    kernel=$(basename "$root"/usr/lib/modules/*)
+    # The type is told, for here is no root device to ask; without it nothing would check the file system before it is mounted.
+    printf 'MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n' >"$root/etc/initramfs-tools/conf.d/orangery"
+    {
+        # shellcheck disable=SC2086 # a line for each
+        printf '%s\n' $modules
+        if [ -n "$device_tree" ]; then
+            tree=$root/usr/lib/linux-image-$kernel/$device_tree
+            [ -f "$tree" ] || fail "Debian's kernel $kernel has no device tree $device_tree"
+            named_modules "$tree" "$kernel"
+        fi
+    } >"$root/etc/initramfs-tools/modules"
+    inside update-initramfs -c -k "$kernel" >/dev/null
+}
+
+# The modules that a device tree's words of what is compatible lead to, but for those that a card is found without.
+named_modules() { # tree kernel
+    dtc -q -I dtb -O dts "$1" | sed -n 's/.*compatible = "\(.*\)";/\1/p' | sed 's/\\0\|", "/\n/g' | sort -u |
+        sed 's/^/of:NxTxC/' | { xargs chroot "$root" modprobe --set-version "$2" --all --resolve-alias --quiet || true; } | sort -u |
+        while read -r module; do
+            grep -E "^kernel/(sound|net|drivers/(gpu|media|net|bluetooth|staging|input|iio|hid))/([^:]*/)?${module//[-_]/[-_]}\.ko" \
+                -q "$root/usr/lib/modules/$2/modules.dep" || echo "$module"
+        done
+}
+
 inside() { SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"; }
 cp "$package" "$root/agent.deb"
 inside dpkg --install --force-confold /agent.deb >/dev/null
 rm "$root/agent.deb"
 inside systemctl --quiet enable systemd-networkd systemd-resolved systemd-timesyncd ssh orangery-agent orangery-grow-root
-inside systemctl --quiet mask systemd-networkd-wait-online apt-daily.timer apt-daily-upgrade.timer
+# Nothing here is on LVM, whose snapshots the first two are for; each boot waits for them.
+inside systemctl --quiet mask e2scrub_reap.service e2scrub_all.timer systemd-networkd-wait-online apt-daily.timer apt-daily-upgrade.timer
+make_initramfs
 inside u-boot-update >/dev/null 2>&1
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log "$root"/run/* "$root"/var/lib/dbus/machine-id
@@ -116,5 +140,6 @@ genimage --config "$work/layout.cfg" --rootpath "$work/temporary" --tmppath "$wo
     --inputpath "$work/input" --outputpath "$work/output" --loglevel 0
 mkdir -p "$(dirname "$image")"
 mv "$work/output/board.img" "$image"
+"$images/check.sh" "$board" "$image"
 (cd "$(dirname "$image")" && sha256sum "$(basename "$image")" >"$(basename "$image").sha256")
 say "$image: $(stat -c %s "$image") bytes, $(du -k "$image" | cut -f1) KiB of them not empty"
