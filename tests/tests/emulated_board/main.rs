@@ -152,6 +152,7 @@ fn memory_is_limited(bench: &Bench, board: &Machine) {
         app.refusal.filter(|_| app.phase == Phase::Settled)
     });
     println!("refused: {}: {}", refusal.code, refusal.reason);
+    assert!(refusal.reason.contains("memory"), "the reason is told: {}", refusal.reason);
     let killed = board.said("dmesg | grep -c -i oom-kill").unwrap_or_default();
     assert!(killed.parse::<u32>().unwrap_or(0) > 0, "the kernel held it to its limit: {}", refusal.reason);
 }

@@ -20,6 +20,8 @@ const JOURNAL: Duration = Duration::from_secs(5);
 const JOURNAL_DELAY: Duration = Duration::from_millis(200);
 /// `SD_MESSAGE_UNIT_PROCESS_EXIT` of sd-messages(3).
 const PROCESS_EXITED: &str = "MESSAGE_ID=98e322203f7a4ed290d09fe03c09fe15";
+/// `SD_MESSAGE_UNIT_FAILURE_RESULT`: what a unit makes of its process's exit, right behind it.
+const UNIT_FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
 
 /// What systemd says of a unit (`systemctl show`, org.freedesktop.systemd1(5)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,10 +52,7 @@ impl Shown {
             sub: value("SubState").to_owned(),
             result: value("Result").to_owned(),
             main: number("MainPID").filter(|pid| *pid > 0).and_then(Pid::from_raw),
-            exit: exit(number("ExecMainCode"), number("ExecMainStatus")).map(|exit| match value("Result") {
-                "oom-kill" => format!("{exit}: the kernel stopped it, for it took more memory than it may"),
-                _ => exit,
-            }),
+            exit: exit(number("ExecMainCode"), number("ExecMainStatus")).map(|exit| because(exit, value("Result"))),
             restarts: number("NRestarts").and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
             fragment: value("FragmentPath").to_owned(),
         }
@@ -78,6 +77,14 @@ fn exit(code: Option<i32>, status: Option<i32>) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// How it ended, with what systemd knows more about that.
+fn because(exit: String, result: &str) -> String {
+    match result {
+        "oom-kill" => format!("{exit}: the kernel stopped it, for it took more memory than it may"),
+        _ => exit,
+    }
 }
 
 /// What systemd says of `unit`.
@@ -183,15 +190,27 @@ async fn journaled_exit(unit: &str, since_secs: u64) -> Option<String> {
     let (of_unit, since) = (format!("UNIT={unit}"), format!("--since=@{since_secs}"));
     let mut command = Command::new("journalctl");
     // The newest is of this boot: who asks has seen it happen.
-    command.args(["--lines=1", "--output=json", "--output-fields=EXIT_CODE,EXIT_STATUS", "--no-pager"]);
-    command.args(["--quiet", &since, PROCESS_EXITED, &of_unit]);
-    let entry: serde_json::Value = serde_json::from_str(run(command, JOURNAL).await.ok()?.trim()).ok()?;
-    let code = match entry.get("EXIT_CODE")?.as_str()? {
-        "exited" => 1,
-        "killed" | "dumped" => 2,
-        _ => return None,
-    };
-    exit(Some(code), entry.get("EXIT_STATUS")?.as_str()?.parse().ok())
+    command.args(["--lines=2", "--output=json", "--output-fields=EXIT_CODE,EXIT_STATUS,UNIT_RESULT", "--no-pager"]);
+    command.args(["--quiet", &since, PROCESS_EXITED, UNIT_FAILED, &of_unit]);
+    newest_exit(&run(command, JOURNAL).await.ok()?)
+}
+
+/// The last exit among these entries of the journal, with what the unit made of it.
+fn newest_exit(entries: &str) -> Option<String> {
+    let mut newest = None;
+    for entry in entries.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+        let field = |name: &str| entry.get(name)?.as_str();
+        let code = match field("EXIT_CODE") {
+            Some("exited") => Some(1),
+            Some("killed" | "dumped") => Some(2),
+            _ => None,
+        };
+        newest = match field("UNIT_RESULT") {
+            Some(result) => newest.map(|exit| because(exit, result)),
+            None => exit(code, field("EXIT_STATUS").and_then(|status| status.parse().ok())),
+        };
+    }
+    newest
 }
 
 /// Has systemctl do what waits for no app.
@@ -249,6 +268,18 @@ mod tests {
         let exit = |result| Shown::parse(&format!("Result={result}\nExecMainCode=2\nExecMainStatus=9")).exit.unwrap();
         assert_eq!(exit("signal"), "signal 9");
         assert!(exit("oom-kill").starts_with("signal 9: ") && exit("oom-kill").contains("memory"));
+    }
+
+    #[test]
+    fn the_newest_exit_in_the_journal_counts_with_what_the_unit_made_of_it() {
+        let (killed, exited) =
+            (r#"{"EXIT_CODE":"killed","EXIT_STATUS":"9"}"#, r#"{"EXIT_CODE":"exited","EXIT_STATUS":"7"}"#);
+        let (memory, other) = (r#"{"UNIT_RESULT":"oom-kill"}"#, r#"{"UNIT_RESULT":"exit-code"}"#);
+        let newest = |entries: [&str; 2]| newest_exit(&entries.join("\n"));
+        assert!(newest([killed, memory]).unwrap().contains("memory"));
+        assert_eq!(newest([exited, other]).as_deref(), Some("exit status 7"));
+        assert_eq!(newest([memory, exited]).as_deref(), Some("exit status 7"));
+        assert_eq!(newest([memory, "not JSON"]), None);
     }
 
     #[test]
