@@ -89,6 +89,8 @@ impl Bench {
             let current = app.current.is_some_and(|release| release.version.to_string() == version);
             (current && app.phase == Phase::Settled && app.healthy == Some(true)).then_some(())
         });
+        // An app is up long before one can log in: nothing of it waits for SSH.
+        board.wait("one can log in", || board.said("true"));
         let line = board.said(ASK).unwrap_or_default();
         assert!(line.contains(&format!("version=\"{version}")), "its own metrics say which one it is: {line}");
     }
