@@ -17,6 +17,7 @@ mod core;
 mod deploy;
 mod enrol;
 mod intake;
+mod known;
 mod listen;
 mod live;
 mod owed;

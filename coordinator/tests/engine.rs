@@ -154,6 +154,29 @@ fn a_kill_before_the_commit_acknowledges_nothing() {
     assert_eq!(generations(&answer.try_recv().unwrap().unwrap()), [("garage".into(), true, 1)]);
 }
 
+#[test]
+fn a_node_whose_first_message_was_not_stored_is_as_unknown_as_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("coordinator.db");
+    let mut core = open_core(directory.path(), &TestClock::now_by_system());
+    let garage = node("garage");
+    let mut report = |sequence| {
+        let hello = serde_json::to_vec(&reported(&garage, sequence, vec![])).unwrap();
+        core.apply(vec![Command::Link(from_node(&garage, Channel::Reported, hello))]).unwrap();
+    };
+    // The database refuses what the message says.
+    let other = rusqlite::Connection::open(&database).unwrap();
+    other
+        .execute_batch("CREATE TRIGGER refuse BEFORE UPDATE ON nodes BEGIN SELECT RAISE (ABORT, 'refused'); END")
+        .unwrap();
+    report(1);
+    let known = || Reader::open(&database).unwrap().read(|view| view.node(&garage)).unwrap();
+    assert!(known().is_some(), "what is told of the refused message is about a node that there is");
+    other.execute_batch("DROP TRIGGER refuse").unwrap();
+    report(2);
+    assert!(known().unwrap().reported.is_some());
+}
+
 #[tokio::test]
 async fn a_restarted_engine_says_again_what_nodes_should_hear() {
     let running = Running::start();

@@ -1,7 +1,7 @@
 //! What the engine does with a batch of commands: one transaction, and then the effects that follow from it. The two are
 //! apart so that everything that leaves the coordinator leaves it after the commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use orangery_wire::messages::Acked;
@@ -9,6 +9,7 @@ use orangery_wire::topics::Channel;
 use orangery_wire::{NodeId, UnixTime};
 
 use super::command::{Command, Reply};
+use super::known::Known;
 use super::live::Live;
 use super::owed::lasting;
 use super::refused::Refused;
@@ -24,8 +25,7 @@ pub struct Core {
     pub(super) live: Arc<Live>,
     pub(super) clock: Clock,
     pub(super) events_kept_max: u64,
-    /// Every node in the database, so that a message of a known one asks nothing.
-    pub(super) known: HashSet<NodeId>,
+    pub(super) known: Known,
     /// What the database did not take and nobody will say again.
     owed: Vec<LinkEvent>,
 }
@@ -78,7 +78,7 @@ impl Outcome {
 impl Core {
     /// Takes the database over.
     pub fn new(store: Store, live: Arc<Live>, clock: Clock, events_kept_max: u64) -> Result<Self, StoreError> {
-        let known = store.view().node_names()?.into_iter().collect();
+        let known = Known::new(store.view().node_names()?);
         Ok(Self { store, live, clock, events_kept_max, known, owed: Vec::new() })
     }
 
@@ -104,10 +104,11 @@ impl Core {
         let lasting = lasting(&commands);
         let now = (self.clock)();
         let Self { store, live, known, events_kept_max, .. } = self;
-        let (events_kept_max, mut met) = (*events_kept_max, Vec::new());
+        let events_kept_max = *events_kept_max;
+        known.begin();
         let committed = store.commit(|batch| {
             let outcome = Outcome::default();
-            let mut turn = Turn { batch, live, known, met: &mut met, now, events_kept_max, outcome };
+            let mut turn = Turn { batch, live, known, now, events_kept_max, outcome };
             for command in commands {
                 turn.command(command)?;
             }
@@ -122,10 +123,15 @@ impl Core {
             }
             Err(error) => {
                 self.owed = lasting;
-                self.known.retain(|node| !met.contains(node));
+                self.known.undo(0);
                 Err(error)
             }
         }
+    }
+
+    /// The database, for whoever takes it over. What was not committed is gone.
+    pub fn into_store(self) -> Store {
+        self.store
     }
 
     /// Keeps the last signs of life over a stop.
@@ -149,9 +155,7 @@ pub(super) type Done<T> = Result<Result<T, Refused>, StoreError>;
 pub(super) struct Turn<'a> {
     pub(super) batch: &'a Batch<'a>,
     pub(super) live: &'a Live,
-    pub(super) known: &'a mut HashSet<NodeId>,
-    /// Those that this batch has added to them.
-    pub(super) met: &'a mut Vec<NodeId>,
+    pub(super) known: &'a mut Known,
     pub(super) now: UnixTime,
     pub(super) events_kept_max: u64,
     pub(super) outcome: Outcome,
@@ -162,11 +166,18 @@ impl Turn<'_> {
         self.batch.view()
     }
 
-    /// A node is in the database from now on, if the batch is committed.
-    pub(super) fn know(&mut self, node: &NodeId) {
-        if self.known.insert(node.clone()) {
-            self.met.push(node.clone());
+    /// Runs a part of the batch that may fail without harm to the rest. Unless it returns `Ok(Ok(_))`, nothing of it has
+    /// happened, and whom it has met is as unknown as before.
+    pub(super) fn part<T, R>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<Result<T, R>, StoreError>,
+    ) -> Result<Result<T, R>, StoreError> {
+        let (batch, before) = (self.batch, self.known.moment());
+        let result = batch.part(|_| work(self));
+        if !matches!(result, Ok(Ok(_))) {
+            self.known.undo(before);
         }
+        result
     }
 
     /// Answers with what `work` did, or with why not; then nothing of it has happened.
@@ -175,8 +186,7 @@ impl Turn<'_> {
         reply: Reply<T>,
         work: impl FnOnce(&mut Self) -> Done<T>,
     ) -> Result<(), StoreError> {
-        let batch = self.batch;
-        let answer = match batch.part(|_| work(self)) {
+        let answer = match self.part(work) {
             Err(error) if error.is_about_values() => {
                 tracing::error!(reason = %error, "the database refused a command");
                 Err(Refused::from(&error))

@@ -62,7 +62,7 @@ impl Turn<'_> {
             self.batch.admit(&node, self.now)?;
         }
         self.batch.add_certificate(&node, &issued.serial, &key, self.now, issued.not_after)?;
-        self.know(&node);
+        self.known.add(&node);
         tracing::info!(%node, again, "node joined");
         Ok(Ok((node, issued)))
     }
@@ -119,7 +119,7 @@ impl Turn<'_> {
             Err(reason) => return Ok(Err(Refused::RequestInvalid { reason })),
         };
         self.batch.add_certificate(&node, &issued.serial, &key, self.now, issued.not_after)?;
-        self.know(&node);
+        self.known.add(&node);
         tracing::info!(%node, "certificate renewed");
         Ok(Ok(issued))
     }

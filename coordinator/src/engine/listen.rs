@@ -37,12 +37,11 @@ impl Turn<'_> {
             let rejected = Rejected { why: "revoked", reason: "the node was revoked".to_owned() };
             return self.reject(node, *channel, &rejected);
         }
-        let batch = self.batch;
-        let read = batch.part(|_| match channel {
-            Channel::Reported => self.reported(node, payload),
-            Channel::Event => self.event(node, payload),
-            Channel::Health => Ok(self.health(node, payload)),
-            Channel::Online => self.online(node, payload),
+        let read = self.part(|turn| match channel {
+            Channel::Reported => turn.reported(node, payload),
+            Channel::Event => turn.event(node, payload),
+            Channel::Health => Ok(turn.health(node, payload)),
+            Channel::Online => turn.online(node, payload),
             // The link subscribes to what nodes write, and to nothing else.
             Channel::Desired | Channel::Acked => Ok(Ok(())),
         });
@@ -95,10 +94,10 @@ impl Turn<'_> {
 
     /// The broker let it speak, so our CA named it: a node that the database does not know was there before the database.
     fn meet(&mut self, node: &NodeId) -> Result<(), StoreError> {
-        if !self.known.contains(node) {
+        if !self.known.has(node) {
             tracing::info!(%node, "heard of a node that the database did not know");
             self.batch.admit(node, self.now)?;
-            self.know(node);
+            self.known.add(node);
         }
         Ok(())
     }
@@ -160,8 +159,11 @@ impl Turn<'_> {
             Err(rejected) => return Ok(Err(rejected)),
         };
         self.meet(node)?;
-        let before = self.view().last_report(node)?;
-        if before.as_ref().is_some_and(|before| !is_newer(&reported, before)) {
+        let follows = match self.known.mark(node) {
+            Some(before) => is_newer(&reported, before),
+            None => self.view().last_report(node)?.is_none_or(|before| is_newer(&reported, &before)),
+        };
+        if !follows {
             return Ok(Ok(()));
         }
         let now = self.now;
@@ -171,6 +173,8 @@ impl Turn<'_> {
             health.clone_from(&seen.health);
         });
         self.batch.set_reported(&reported, health.as_ref(), intake::newest_generation(&reported), now)?;
+        let mark = ReportMark { sequence: reported.sequence, boot_id: reported.boot_id.clone() };
+        self.known.set(node, Some(mark));
         self.follow(node, &reported)?;
         Ok(Ok(()))
     }
