@@ -96,6 +96,11 @@ impl Worth {
         }
     }
 
+    /// An event of another version of the agent still travels; it is merely not understood here.
+    fn of_json(json: &[u8]) -> Self {
+        serde_json::from_slice::<Event>(json).map_or(Self::State, |event| Self::of(&event.what))
+    }
+
     /// Events that nobody will hear of if this one is dropped too.
     fn count(self) -> u64 {
         if let Self::Dropped(count) = self { count } else { 1 }
@@ -111,6 +116,7 @@ impl Outbox {
         clock: Arc<Clock>,
         bytes_max: u64,
     ) -> Result<Self, OutboxError> {
+        let acked = store.mark();
         let mut kept = VecDeque::new();
         let mut after = 0;
         loop {
@@ -118,12 +124,11 @@ impl Outbox {
             let Some((last, _)) = entries.last() else { break };
             after = *last;
             kept.extend(entries.iter().map(|(sequence, json)| {
-                // An event of another version of the agent still travels; it is merely not understood here.
-                let worth = serde_json::from_slice::<Event>(json).map_or(Worth::State, |event| Worth::of(&event.what));
+                // What is history, most of it by far, goes by its age alone and need not be read.
+                let worth = if *sequence > acked { Worth::of_json(json) } else { Worth::State };
                 Kept { sequence: *sequence, bytes: length(json), worth }
             }));
         }
-        let acked = store.mark();
         let (late, lost) = (VecDeque::new(), 0);
         Ok(Self { store, node, boot_id, clock, bytes_max, kept, acked, last: after.max(acked), late, lost })
     }
@@ -303,6 +308,13 @@ impl Outbox {
 
 /// Adds what is before an event when it is handed out; that can have changed since it was stored.
 fn with_previous(json: Vec<u8>, previous: u64) -> Vec<u8> {
+    const NAME: &[u8] = b"\"previous\"";
+    // As this version stores events: without that member, and with others.
+    let plain =
+        |members: &&[u8]| members.starts_with(b"\"format\":") && !members.windows(NAME.len()).any(|m| m == NAME);
+    if let Some(members) = json.strip_prefix(b"{").filter(plain) {
+        return [b"{\"previous\":", previous.to_string().as_bytes(), b",", members].concat();
+    }
     let Ok(mut event) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json) else {
         return json;
     };

@@ -274,3 +274,17 @@ fn what_the_store_does_not_take_is_stored_later_in_its_order_or_counted() {
     assert_eq!(events[4].what, state(10), "telemetry went first, then the oldest");
     assert_eq!(events.last().unwrap().what, What::EventsDropped { count: 11 });
 }
+
+#[test]
+fn what_is_before_an_event_is_said_once_whoever_stored_it() {
+    let said = |json: &str| with_previous(json.as_bytes().to_vec(), 6);
+    let read = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap();
+    for json in
+        [r#"{"format":1,"sequence":7}"#, r#"{"format":1,"previous":3,"sequence":7}"#, r#"{"sequence":7,"format":1}"#]
+    {
+        let out = said(json);
+        assert_eq!(read(&out), serde_json::json!({"format": 1, "previous": 6, "sequence": 7}), "{json}");
+        assert_eq!(out.windows(10).filter(|part| *part == b"\"previous\"").count(), 1, "{json}");
+    }
+    assert_eq!(said("not json"), b"not json");
+}

@@ -117,7 +117,7 @@ impl View<'_> {
 
     /// How far the newest epoch of a node is stored.
     pub fn acked(&self, node: &NodeId) -> Result<Option<Acked>, StoreError> {
-        let sql = "SELECT epoch, acked FROM epochs WHERE node = ?1 ORDER BY ordinal DESC LIMIT 1";
+        let sql = "SELECT epoch, acked FROM epochs WHERE ordinal = (SELECT max(ordinal) FROM epochs WHERE node = ?1)";
         let acked = self.connection.prepare_cached(sql)?.query_row([node.as_str()], |row| {
             Ok(Acked { epoch: row.get::<_, i64>(0)?.cast_unsigned(), sequence: row.get(1)? })
         });
