@@ -10,7 +10,6 @@ use orangery::link::values::Values;
 use orangery::store::{Store, StoreError};
 use orangery_wire::NodeId;
 
-use crate::desk::Desk;
 use crate::world::EPOCH_SECS;
 
 /// Worlds of one process have databases of their own.
@@ -19,6 +18,8 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 const EVENTS_KEPT_MAX: u64 = 100_000_000;
 /// Commands in one transaction, as in the engine's thread.
 const BATCH_MAX: usize = 256;
+/// One start in so many opens the database anew, with SQLite's check of all that is in it; the others take it over, open.
+const STARTS_TO_AN_OPENING: u64 = 8;
 
 /// An event of a node, by its number.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +34,7 @@ pub struct EventNumber {
 pub struct Coordinator {
     /// Keeps the database in memory while the coordinator is down, and reads it.
     pub keeper: Store,
-    /// The engine, while it runs and is not at work.
+    /// The engine, while it runs.
     pub core: Option<Core>,
     /// Who is connected, as far as the running engine knows.
     pub live: Option<Arc<Live>>,
@@ -57,7 +58,9 @@ pub struct Coordinator {
     packet: u16,
     database: PathBuf,
     clock: Arc<AtomicU64>,
-    desk: Desk,
+    /// The database of the engine that ran before.
+    left: Option<Store>,
+    starts: u64,
     turn: Option<Turn>,
     turns: u64,
 }
@@ -67,13 +70,12 @@ struct Turn {
     number: u64,
     fails: bool,
     events: Vec<EventNumber>,
-    /// `None` while the engine is on its own thread.
-    outcome: Option<Result<Effects, StoreError>>,
+    outcome: Result<Effects, StoreError>,
 }
 
 impl Coordinator {
     /// One that does not run yet, with an empty database.
-    pub fn new(on_a_thread: bool) -> Result<Self, String> {
+    pub fn new() -> Result<Self, String> {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
         let database = PathBuf::from(format!("file:orangery-sim-{number}?mode=memory&cache=shared"));
         let keeper = Store::open(&database).map_err(|error| error.to_string())?;
@@ -93,7 +95,8 @@ impl Coordinator {
             packet: 0,
             database,
             clock: Arc::new(AtomicU64::new(EPOCH_SECS)),
-            desk: Desk::new(on_a_thread),
+            left: None,
+            starts: 0,
             turn: None,
             turns: 0,
         })
@@ -106,7 +109,11 @@ impl Coordinator {
 
     /// Starts; returns what nodes should hear again.
     pub fn start(&mut self) -> Result<Effects, StoreError> {
-        let store = Store::open(&self.database)?;
+        self.starts += 1;
+        let store = match self.left.take().filter(|_| !self.starts.is_multiple_of(STARTS_TO_AN_OPENING)) {
+            Some(store) => store,
+            None => Store::open(&self.database)?,
+        };
         let live = Arc::new(Live::load(store.view())?);
         let clock = self.clock.clone();
         let core = Core::new(store, live.clone(), Arc::new(move || clock.load(Ordering::Relaxed)), EVENTS_KEPT_MAX)?;
@@ -117,14 +124,14 @@ impl Coordinator {
 
     /// It is gone, with everything that was not committed. What it was at is: nobody hears what would have followed.
     pub fn stop(&mut self) {
-        self.join();
         if let Some(turn) = self.turn.take()
-            && matches!(turn.outcome, Some(Ok(_)))
+            && turn.outcome.is_ok()
         {
             self.note_stored(&turn.events);
         }
         self.revoked.clear();
-        (self.core, self.live, self.session) = (None, None, None);
+        self.left = self.core.take().map(Core::into_store);
+        (self.live, self.session) = (None, None);
         self.values = Values::default();
         self.inbox.clear();
         self.turn_due = false;
@@ -147,7 +154,7 @@ impl Coordinator {
         if self.turn.is_some() {
             return None;
         }
-        let Some(mut core) = self.core.take() else {
+        let Some(core) = &mut self.core else {
             self.turn_due = false;
             return None;
         };
@@ -157,15 +164,9 @@ impl Coordinator {
         let (commands, events): (Vec<Command>, Vec<Option<EventNumber>>) = batch.into_iter().unzip();
         let outcome = if fails {
             // Somebody else holds the database: the engine's own transaction does not even begin.
-            let outcome = self.keeper.commit(|_| Ok(core.apply(commands))).and_then(|applied| applied);
-            self.core = Some(core);
-            Some(outcome)
+            self.keeper.commit(|_| Ok(core.apply(commands))).and_then(|applied| applied)
         } else {
-            let outcome = self.desk.put(core, commands);
-            outcome.map(|(core, outcome)| {
-                self.core = Some(core);
-                outcome
-            })
+            core.apply(commands)
         };
         self.turns += 1;
         self.turn_due = true;
@@ -173,24 +174,14 @@ impl Coordinator {
         Some(self.turns)
     }
 
-    /// Waits until the engine has done what it was given, if it is at work: only then can it be asked anything.
-    pub fn join(&mut self) {
-        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.outcome.is_none()) {
-            let (core, outcome) = self.desk.take();
-            (self.core, turn.outcome) = (Some(core), Some(outcome));
-        }
-    }
-
     /// The end of a turn, with whether it was made to fail. `None` if the coordinator died in it.
     pub fn end_turn(&mut self, number: u64) -> Option<(bool, Result<Effects, StoreError>)> {
-        self.join();
         let turn = self.turn.take_if(|turn| turn.number == number)?;
         self.turn_due = false;
-        let outcome = turn.outcome?;
-        if outcome.is_ok() {
+        if turn.outcome.is_ok() {
             self.note_stored(&turn.events);
         }
-        Some((turn.fails, outcome))
+        Some((turn.fails, turn.outcome))
     }
 
     fn note_stored(&mut self, events: &[EventNumber]) {

@@ -10,7 +10,6 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn judge_the_end(&mut self) {
-        self.coordinator.join();
         for n in 0..self.nodes.len() {
             self.counts.events += self.coordinator.stored.get(n).map_or(0, |stored| stored.len() as u64);
             if self.broken.is_some() || self.nodes[n].dead || self.nodes[n].line.cut_by.is_some() {

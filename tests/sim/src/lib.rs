@@ -7,7 +7,6 @@
 mod broker;
 mod center;
 mod coordinator;
-mod desk;
 mod disk;
 mod effects;
 mod end;

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use orangery_sim::{Mutant, Options, Printing, simulate};
 
-const USAGE: &str = "usage: sim SEED [--nodes N] [--days D] [--faults PERCENT] [--seeds COUNT] [--mutant NAME] [--threads 1|2] [--print NODE|all]";
+const USAGE: &str =
+    "usage: sim SEED [--nodes N] [--days D] [--faults PERCENT] [--seeds COUNT] [--mutant NAME] [--print NODE|all]";
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
@@ -41,7 +42,7 @@ fn run(options: Options, seeds: u64) -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<(Options, u64), String> {
-    let (mut options, mut seeds, mut threads) = (Options::small(0), 1, None);
+    let (mut options, mut seeds) = (Options::small(0), 1);
     let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
     options.seed = number(words.next().ok_or("a seed is missing")?)?;
     while let Some(word) = words.next() {
@@ -50,7 +51,6 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<(Options, u64), Stri
             "--nodes" => options.nodes = usize::try_from(number(value)?.max(1)).map_err(|error| error.to_string())?,
             "--days" => options.days = number(value)?.max(3),
             "--faults" => options.faults_percent = number(value)?,
-            "--threads" => threads = Some(if number(value)? > 1 { 2 } else { 1 }),
             "--seeds" => seeds = number(value)?,
             "--mutant" => options.mutant = Some(mutant(&value)?),
             "--print" if value == "all" => options.printing = Some(Printing::All),
@@ -61,8 +61,6 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<(Options, u64), Stri
             _ => return Err(format!("{word} is not known")),
         }
     }
-    // In a small fleet there is little to share.
-    options.threads = threads.unwrap_or(if options.nodes < 100 { 1 } else { 2 });
     Ok((options, seeds))
 }
 

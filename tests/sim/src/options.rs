@@ -19,8 +19,6 @@ pub struct Options {
     pub faults_percent: u64,
     /// A fault that is planted, to see that it is found.
     pub mutant: Option<Mutant>,
-    /// Threads that share the work, one or two: the same happens with either.
-    pub threads: usize,
     /// What is printed while it runs.
     pub printing: Option<Printing>,
 }
@@ -28,7 +26,7 @@ pub struct Options {
 impl Options {
     /// A small world: what the usual tests go through.
     pub fn small(seed: u64) -> Self {
-        Self { seed, nodes: 8, days: 6, faults_percent: 100, mutant: None, threads: 1, printing: None }
+        Self { seed, nodes: 8, days: 6, faults_percent: 100, mutant: None, printing: None }
     }
 
     /// When faults end.

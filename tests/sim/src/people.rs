@@ -65,7 +65,6 @@ impl World {
     /// Some look at the plan first; it may have changed when they apply it.
     fn deploy(&mut self, app: &AppName, version: Option<Version>, to: String) {
         let mut request = DeployRequest { app: app.clone(), version, to, plan: None };
-        self.coordinator.join();
         if let (true, Some(live)) = (self.random.percent(30), &self.coordinator.live) {
             let survey = Survey::read(self.coordinator.keeper.view(), app);
             let plan = survey.ok().and_then(|survey| survey.plan(&request, live).ok());

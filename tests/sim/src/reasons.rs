@@ -43,7 +43,6 @@ impl World {
 
     /// The node as the coordinator sees it, with its answer.
     pub(crate) fn ask_why(&mut self, n: usize) -> Option<(NodeView, Why)> {
-        self.coordinator.join();
         let view = self.coordinator.keeper.view();
         let live = self.coordinator.live.as_ref()?;
         let row = view.node(&self.nodes[n].id).ok()??;

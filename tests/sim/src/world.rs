@@ -134,7 +134,7 @@ impl World {
         let mut of_world = random.fork(1);
         let catalogue = Catalogue::new(&mut random.fork(2));
         let broker = Broker::new(of_world.percent(50));
-        let coordinator = Coordinator::new(options.threads > 1)?;
+        let coordinator = Coordinator::new()?;
         let trace = Trace::new(options.printing);
         let mut world = Self {
             now: 0,
