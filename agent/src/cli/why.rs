@@ -163,13 +163,17 @@ fn runs(report: &AppReport, agent_runs: bool) -> String {
 }
 
 fn under_way(report: &AppReport, last: Option<&What>) -> String {
+    let waits = report.waits.as_deref().map(|waits| format!(" Now: {}.", waits.trim_end_matches('.')));
+    // While it waits nothing is done of what the phase stands for.
     let doing = match report.phase {
+        Phase::Fetching if waits.is_some() => "it was not tried yet",
+        Phase::Activating | Phase::Probing if waits.is_some() => "its trial cannot go on at this moment",
         Phase::Fetching => "it is downloaded and verified",
         Phase::Activating => "it is started on trial",
         Phase::Probing => "it runs on trial and its probes are asked",
         Phase::Restoring | Phase::Settled => "what was proven before is made to run again",
     };
-    let trouble = match last {
+    let trouble = waits.unwrap_or_else(|| match last {
         Some(What::Retrying { deed, reason }) => {
             format!(" The last attempt to {deed} failed and will be made again: {}.", reason.trim_end_matches('.'))
         }
@@ -177,7 +181,7 @@ fn under_way(report: &AppReport, last: Option<&What>) -> String {
             format!(" It ended by itself ({reason}), {restarts} times in a row.")
         }
         _ => String::new(),
-    };
+    });
     format!("{} is desired: {doing}.{trouble}", wanted(report))
 }
 
@@ -227,6 +231,10 @@ mod tests {
         says(&report("fetching", &json!({})), Some(&retrying), "in_progress", text);
         let text = "1.2.0 is desired: it runs on trial and its probes are asked. 1.2.0 runs on trial; 1.1.0 is proven.";
         says(&report("probing", &json!({"running": release(2)})), None, "in_progress", text);
+        let waits = json!({"running": null, "waits": "the disk does not take its record"});
+        let text = "1.2.0 is desired: its trial cannot go on at this moment. Now: the disk does not take its record. 1.1.0 \
+                    should run and does not at this moment.";
+        says(&report("probing", &waits), None, "in_progress", text);
         let stopped = json!({"desired": null, "current": null, "running": null});
         says(&report("settled", &stopped), None, "up_to_date", "It is stopped, as desired. Nothing of it runs.");
         let ill = json!({"healthy": false, "desired": release(1), "running": null});

@@ -251,7 +251,11 @@ impl Question<'_> {
     }
 
     fn in_progress(&self, desired: &DesiredView, report: &AppReport) -> WhyLine {
+        let waits = self.waits().is_some();
+        // While it waits it does nothing of what the phase stands for.
         let doing = match report.phase {
+            Phase::Fetching if waits => "it has not tried it yet",
+            Phase::Activating | Phase::Probing if waits => "its trial cannot go on at this moment",
             Phase::Fetching => "it is downloading and checking it",
             Phase::Activating => "it is starting it on trial",
             Phase::Probing if !self.node.online => {

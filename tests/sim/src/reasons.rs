@@ -114,6 +114,9 @@ impl World {
             return must(code == "up_to_date" || (dies && code == "unhealthy_now"), "it runs what it should");
         }
         must(code == "in_progress", "it is at work")?;
+        let deeds = ["downloading", "starting it on trial", "its probes are being asked"];
+        let done = deeds.iter().any(|deed| line.text.contains(deed));
+        must(!done || self.is_at_work(n, &desired.app), "nothing of that is being done")?;
         let waits = self.waits_for(n, &desired.app, &record);
         must(waits.is_none_or(|other| line.text.contains(other.as_str())), "it waits for the trial of another app")
     }
@@ -123,13 +126,18 @@ impl World {
         let node = &self.nodes[n];
         let Phase::Fetching { release, .. } = record.phase else { return None };
         let sealed = orangery_agent::install::sealed(&*node.disk, &node.layout, app, &release).is_some();
-        if !sealed || node.underway.get(app).is_some_and(super::outside::Underway::is_at_work) {
+        if !sealed || self.is_at_work(n, app) {
             return None;
         }
         let others = self.catalogue.apps().into_iter().filter(|other| other != app);
-        others
-            .into_iter()
-            .find(|other| matches!(self.record_of(n, other).phase, Phase::Activating(_) | Phase::Probing(_)))
+        let on_trial =
+            |other: &AppName| matches!(self.record_of(n, other).phase, Phase::Activating(_) | Phase::Probing(_));
+        // A trial that stands still, for the disk takes no record of it, is not what anybody waits for.
+        others.into_iter().find(|other| on_trial(other) && self.is_at_work(n, other))
+    }
+
+    fn is_at_work(&self, n: usize, app: &AppName) -> bool {
+        self.nodes[n].underway.get(app).is_some_and(super::outside::Underway::is_at_work)
     }
 }
 

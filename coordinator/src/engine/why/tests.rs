@@ -189,8 +189,11 @@ fn what_a_node_waits_for_is_told_in_its_own_words() {
     let text = check(&node(vec![told.clone()], Some(vec![app.clone()])), &facts(None), &["not_taken_in"]);
     assert!(text.contains("cannot take that in: the node's disk does not take its record"), "{text}");
     let app = AppReport { generation: 4, phase: Phase::Fetching, ..app };
+    let text = check(&node(vec![told.clone()], Some(vec![app.clone()])), &facts(None), &["in_progress"]);
+    assert!(text.contains("not tried it yet. The node's disk does not take its record: no space left. "), "{text}");
+    let app = AppReport { phase: Phase::Probing, running: None, ..app };
     let text = check(&node(vec![told], Some(vec![app])), &facts(None), &["in_progress"]);
-    assert!(text.contains(" The node's disk does not take its record: no space left. "), "{text}");
+    assert!(text.contains("cannot go on at this moment. The node's disk") && !text.contains("on trial"), "{text}");
 }
 
 #[test]
