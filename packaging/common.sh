@@ -36,6 +36,16 @@ target_named() {
     esac
 }
 
+# What runs a program of a target: nothing, if this machine can, or qemu.
+runner_of() {
+    local processor=${1%%-*}
+    case $processor:$(uname -m) in
+        "$(uname -m):$processor" | armv7:armv7l) ;;
+        armv7:*) echo qemu-arm-static ;;
+        *) echo "qemu-$processor-static" ;;
+    esac
+}
+
 # The time of the last commit, so that a build of the same sources has the same bytes whenever it is made.
 source_date() {
     if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then

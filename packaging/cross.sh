@@ -5,7 +5,7 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
 
-# What an agent for the usual board may take, in bytes.
+# What an agent may take, in bytes, for whichever processor.
 agent_bytes_max=4000000
 
 programs="orangery-agent orangery"
@@ -47,9 +47,13 @@ flags() {
 build() { # way target program
     local common=(--locked -p "$3" --bin "$3" --profile "$(profile "$3")" --target "$2")
     local map="-ffile-prefix-map=$top=/orangery -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo -ffile-prefix-map=$target_dir=/target"
-    export SOURCE_DATE_EPOCH CARGO_TARGET_DIR=$target_dir RUSTFLAGS CFLAGS="$map"
+    export SOURCE_DATE_EPOCH CARGO_TARGET_DIR=$target_dir RUSTFLAGS='' CFLAGS=''
     SOURCE_DATE_EPOCH=$(source_date)
-    RUSTFLAGS=$(flags)
+    # In a container the sources are elsewhere, so there is nothing to map.
+    if [ "$1" != cross ]; then
+        RUSTFLAGS=$(flags)
+        CFLAGS=$map
+    fi
     if [ "$3" = orangery-agent ]; then
         # Its panics end it, so nobody ever walks its stack: a sixth of the program less.
         RUSTFLAGS+=" -C force-unwind-tables=no"
@@ -63,10 +67,26 @@ build() { # way target program
                 cargo-zigbuild zigbuild -Zbuild-std=std,panic_abort "${common[@]}"
             ;;
         rustup) cargo-zigbuild zigbuild "${common[@]}" ;;
-        # In the container the sources are elsewhere, so there is nothing to map.
-        cross) RUSTFLAGS='' CFLAGS='' CROSS_CONFIG=$top/cross.toml cross build "${common[@]}" ;;
+        cross) CROSS_CONFIG=$top/cross.toml cross build "${common[@]}" ;;
         *) fail "unknown way $1; ORANGERY_CROSS is debian, rustup or cross" ;;
     esac
+}
+
+# A program that needs nothing of the machine that it comes to: linked statically, and it starts.
+look_at() { # target program-file
+    local headers runner said
+    headers=$(readelf --program-headers --dynamic --wide "$2") || fail "readelf (binutils) cannot say what $2 needs"
+    [[ $headers != *INTERP* ]] || fail "$2 is not static: it names a program interpreter"
+    [[ $headers != *"(NEEDED)"* ]] || fail "$2 is not static: it needs libraries"
+    runner=$(runner_of "$1")
+    if [ -n "$runner" ] && ! has "$runner"; then
+        echo "not run: there is no $runner here (qemu-user-static)"
+        return
+    fi
+    # shellcheck disable=SC2086 # no word or one
+    said=$($runner "$2" --version) || fail "$2 does not run"
+    [[ $said == "$(basename "$2") $(version)"* ]] || fail "$2 says of itself: $said"
+    echo "static, runs"
 }
 
 cd "$top"
@@ -82,12 +102,12 @@ for target in "${wanted[@]}"; do
         python3 "$top/packaging/sbom.py" --package "$program" --target "$target" --file "$out/$target/$program" \
             --out "$out/$target/$program.cdx.json"
         bytes=$(stat -c %s "$out/$target/$program")
-        verdict=
-        if [ "$program $target" = "orangery-agent aarch64-unknown-linux-musl" ] && [ "$bytes" -gt "$agent_bytes_max" ]; then
-            verdict="  more than the $agent_bytes_max bytes that it may take"
+        verdict=$(look_at "$target" "$out/$target/$program")
+        if [ "$program" = orangery-agent ] && [ "$bytes" -gt "$agent_bytes_max" ]; then
+            verdict+=", more than the $agent_bytes_max bytes that it may take"
             gate=1
         fi
-        table+=$(printf '%-32s %-15s %10s bytes%s' "$target" "$program" "$bytes" "$verdict")$'\n'
+        table+=$(printf '%-32s %-15s %10s bytes, %s' "$target" "$program" "$bytes" "$verdict")$'\n'
     done
 done
 printf '\n%s' "$table"

@@ -40,7 +40,7 @@ look() {
     cross=false
     complete=true
 
-    mapfile -t lacks < <(debian rustc-web cargo-web rust-web-src)
+    mapfile -t lacks < <(debian rustc-web cargo-web rust-web-src binutils python3-venv)
     missing_apt+=("${lacks[@]}")
     has cargo-zigbuild && has python-zig || lacks+=("$zig_packages  (pip, in $tools/venv)")
     part "cross, debian: Debian's Rust, standard library built here, zig as linker and C compiler" "${lacks[@]}"
@@ -57,7 +57,7 @@ look() {
     { has docker || has podman; } || lacks+=("docker or podman")
     part "cross, containers: cross with the images of cross.toml (instead of the first)" "${lacks[@]}"
 
-    mapfile -t lacks < <(debian dpkg-dev lintian help2man xz-utils)
+    mapfile -t lacks < <(debian dpkg-dev lintian help2man xz-utils qemu-user-static)
     missing_apt+=("${lacks[@]}")
     has cargo-deb || lacks+=("cargo-deb $cargo_deb  (cargo, in $tools/bin)")
     part "packages: .deb of agent and coordinator" "${lacks[@]}"

@@ -10,22 +10,13 @@ cd "$top"
 export CARGO_TARGET_DIR=$target_dir SOURCE_DATE_EPOCH
 SOURCE_DATE_EPOCH=$(source_date)
 
-# What runs a program of any of the targets: nothing, if this machine can, or qemu.
-runner_of() {
-    "$1" --version >/dev/null 2>&1 && return
-    case $(od -An -tu2 -j18 -N2 "$1" | tr -d ' ') in
-        183) echo qemu-aarch64-static ;;
-        40) echo qemu-arm-static ;;
-        *) fail "$1 cannot be run here" ;;
-    esac
-}
-
 # What goes into a package beside the program, made by the program itself.
 extras() { # program-file name directory target
     local program=$1 name=$2 into=$3/package
     mkdir -p "$into/.run"
     local runner
-    runner=$(runner_of "$program")
+    runner=$(runner_of "$4")
+    [ -z "$runner" ] || command -v "$runner" >/dev/null || fail "$runner is missing, which runs $program; \`just ensure --install\` brings it"
     # One word to run, by the name that the page is to have.
     printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$runner" "$program" >"$into/.run/$name"
     chmod +x "$into/.run/$name"
