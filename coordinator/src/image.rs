@@ -96,6 +96,12 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
     },
+    /// It is the stock image.
+    #[error("{path} is the stock image, which is never written to; name another file with --out")]
+    OutIsStock {
+        /// The file.
+        path: PathBuf,
+    },
     /// Nobody says what the stock image should be.
     #[error(
         "there is no checksum for {path}: put the vendor's beside it as {beside}, or give it with --checksum; \

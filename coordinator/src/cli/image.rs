@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use orangery_wire::NodeId;
+use orangery_wire::token::Token;
 use serde::Serialize;
 
 use super::{Outcome, node};
@@ -106,16 +107,15 @@ struct Made {
 pub async fn run(home: &Home, command: ImageCommand) -> anyhow::Result<Outcome> {
     let ImageCommand::Customize(args) = command;
     let images = images(&args)?;
-    for (_, path) in &images {
-        if path.exists() && !args.force {
-            return Err(ImageError::OutExists { path: path.clone() }.into());
-        }
-    }
+    ensure_free(&args, &images)?;
+    // Long before the first boot, where nobody would see what is wrong with it.
+    args.invite.as_deref().map(str::parse::<Token>).transpose().context("cannot use --invite")?;
     let (wifi, ssh_keys) = (wifi(&args)?, args.ssh_key.as_deref().map(keys).transpose()?);
     let preloads = Preloads::gather(home, &args.preload).await?;
     let stock = open(&args)?;
     let directory = images.first().and_then(|(_, path)| path.parent()).unwrap_or(Path::new("."));
     let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory.to_owned() };
+    stock.ensure_space(&directory, images.len(), args.grow)?;
     if args.count.is_some() {
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
@@ -172,6 +172,20 @@ fn images(args: &CustomizeArgs) -> anyhow::Result<Vec<(NodeId, PathBuf)>> {
         Ok((name, path))
     });
     named.collect()
+}
+
+/// Whether the new images can get their names: over nothing that is there without `--force`, over the stock image never.
+fn ensure_free(args: &CustomizeArgs, images: &[(NodeId, PathBuf)]) -> Result<(), ImageError> {
+    let stock = args.stock.canonicalize().ok();
+    for (_, path) in images {
+        if stock.is_some() && path.canonicalize().ok() == stock {
+            return Err(ImageError::OutIsStock { path: path.clone() });
+        }
+        if path.exists() && !args.force {
+            return Err(ImageError::OutExists { path: path.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn open(args: &CustomizeArgs) -> anyhow::Result<Stock> {

@@ -74,7 +74,6 @@ impl Stock {
     /// Writes it, unpacked, into the empty file `out`.
     pub fn unpack(&self, out: &Path, progress: &ProgressBar) -> Result<(), ImageError> {
         let read = |source| ImageError::Read { path: self.path.clone(), source };
-        self.ensure_space(out)?;
         let source = File::open(&self.path).map_err(read)?;
         progress.set_length(self.size_bytes);
         progress.set_position(0);
@@ -123,9 +122,24 @@ impl Stock {
         to.set_len(length).map_err(write)
     }
 
-    /// Refuses before the first byte, if it is known how many there will be.
-    fn ensure_space(&self, out: &Path) -> Result<(), ImageError> {
-        let needed_bytes = match self.packing {
+    /// Refuses if `images` of them, each larger by `grow_bytes`, do not fit into `directory`, which need not be there yet.
+    /// Blocks of zeros count, too: they take no space only until something is written there.
+    pub fn ensure_space(&self, directory: &Path, images: usize, grow_bytes: u64) -> Result<(), ImageError> {
+        let each = self.unpacked_bytes()?.saturating_add(grow_bytes);
+        let needed_bytes = each.saturating_mul(images as u64);
+        let there = directory.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
+        let system = rustix::fs::statvfs(there)
+            .map_err(|error| ImageError::Write { path: directory.to_owned(), source: error.into() })?;
+        let free_bytes = system.f_bavail.saturating_mul(system.f_frsize);
+        if needed_bytes > free_bytes {
+            return Err(ImageError::NoSpace { path: directory.to_owned(), needed_bytes, free_bytes });
+        }
+        Ok(())
+    }
+
+    /// How large it is unpacked; at least that, if it does not say.
+    fn unpacked_bytes(&self) -> Result<u64, ImageError> {
+        match self.packing {
             Packing::Xz => {
                 let text = tools::said("xz", tools::command("xz").args(["--robot", "--list"]).arg(&self.path))
                     .map_err(|error| match error {
@@ -134,19 +148,11 @@ impl Stock {
                     })?;
                 let text = String::from_utf8_lossy(&text).into_owned();
                 let totals = text.lines().find_map(|line| line.strip_prefix("totals\t"));
-                totals.and_then(|line| line.split('\t').nth(3)?.parse().ok()).unwrap_or(self.size_bytes)
+                Ok(totals.and_then(|line| line.split('\t').nth(3)?.parse().ok()).unwrap_or(self.size_bytes))
             }
-            // Of these two it is not known before the end.
-            Packing::None | Packing::Gzip | Packing::Zstd => self.size_bytes,
-        };
-        let directory = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let system = rustix::fs::statvfs(directory)
-            .map_err(|error| ImageError::Write { path: directory.to_owned(), source: error.into() })?;
-        let free_bytes = system.f_bavail.saturating_mul(system.f_frsize);
-        if needed_bytes > free_bytes {
-            return Err(ImageError::NoSpace { path: out.to_owned(), needed_bytes, free_bytes });
+            // Of gzip and zstd it is not known before the end.
+            Packing::None | Packing::Gzip | Packing::Zstd => Ok(self.size_bytes),
         }
-        Ok(())
     }
 }
 
