@@ -139,7 +139,10 @@ cp "$images/layouts/$layout.cfg" "$work/layout.cfg"
 genimage --config "$work/layout.cfg" --rootpath "$work/temporary" --tmppath "$work/tmp" \
     --inputpath "$work/input" --outputpath "$work/output" --loglevel 0
 mkdir -p "$(dirname "$image")"
-mv "$work/output/board.img" "$image"
-"$images/check.sh" "$board" "$image"
+# It gets its name when it is whole.
+trap 'rm -rf "$work" "$image.part"' EXIT
+cp --sparse=always "$work/output/board.img" "$image.part"
+"$images/check.sh" "$board" "$image.part"
+mv "$image.part" "$image"
 (cd "$(dirname "$image")" && sha256sum "$(basename "$image")" >"$(basename "$image").sha256")
 say "$image: $(stat -c %s "$image") bytes, $(du -k "$image" | cut -f1) KiB of them not empty"
