@@ -79,7 +79,7 @@ tarballs *OPTIONS:
 reproducible:
     packaging/reproducible.sh
 
-# the tests of wire, trust and agent as ARM programs under qemu
+# under qemu-user: the tests of wire, trust and agent as ARM programs (`units`), and those of fleets with ARM agents (`system`)
 test-arm *OPTIONS:
     packaging/test-arm.sh {{OPTIONS}}
 

@@ -68,7 +68,7 @@ impl World {
 
     /// The installer of an agent that was just started.
     pub fn installer_on(&self, disk: Arc<dyn Disk>) -> Installer {
-        let patience = Patience { resumes_max: 0, answer: Duration::from_millis(800), ..Patience::default() };
+        let patience = Patience { resumes_max: 0, answer: Duration::from_secs(3), ..Patience::default() };
         let http = Http::with_patience(&self.origin.url, self.authority.node("attic"), patience).unwrap();
         let clock = Clock::new(0);
         let trusted = Trusted::load(disk.clone(), self.layout().trust(), clock.clone());

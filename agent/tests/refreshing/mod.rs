@@ -31,9 +31,10 @@ impl World {
     pub async fn new() -> Self {
         let authority = Authority::new();
         let origin = Origin::start(&authority).await;
+        // Long enough for an emulated processor on a busy machine; nobody is silent here for long.
         let patience = Patience {
-            answer: Duration::from_millis(500),
-            stall: Duration::from_millis(300),
+            answer: Duration::from_secs(5),
+            stall: Duration::from_secs(2),
             stall_bytes: 1_000,
             ..Patience::default()
         };
