@@ -79,7 +79,7 @@ tarballs *OPTIONS:
 reproducible:
     packaging/reproducible.sh
 
-# under qemu-user: the tests of wire, trust and agent as ARM programs (`units`), and those of fleets with ARM agents (`system`)
+# the tests of wire, trust and agent as ARM programs under qemu-user
 test-arm *OPTIONS:
     packaging/test-arm.sh {{OPTIONS}}
 
