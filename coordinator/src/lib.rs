@@ -21,6 +21,7 @@ pub mod output;
 pub mod owner;
 pub mod release;
 pub mod repository;
+pub mod rollout;
 pub mod serve;
 pub mod sha256;
 pub mod store;

@@ -1,11 +1,18 @@
 //! What travels over HTTPS besides files: JSON bodies of the coordinator's REST API.
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
 use crate::messages::{Event, Evidence, Health, RefusalCode, Reported};
+pub use rollouts::{
+    Allowance, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
+    ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,
+    Superseding, WaveSize, WaveView,
+};
 
 /// Every error answer has this body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,92 @@
+//! Kinds of worlds, the faults that are planted into them, and what was tried.
+
+use crate::laws::Law;
+use crate::random::Random;
+
+/// A fault that is planted into the planner, or around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    SoakIsSkipped,
+    LimitIsIgnored,
+    UnopenedIsTold,
+    RevertForgetsOne,
+    GenerationIsReused,
+    InstalledCounts,
+    SilenceIsProof,
+    UnwatchedTimeCounts,
+    HoldIsIgnored,
+    OlderGoesOn,
+    DeadlinesNeverEnd,
+    ReasonIsMissing,
+    ReasonIsOld,
+}
+
+impl Mutant {
+    /// Each, with the laws that are about it.
+    pub const ALL: [(Self, &'static [Law]); 13] = [
+        (Self::SoakIsSkipped, &[Law::WaveHasSoaked]),
+        (Self::LimitIsIgnored, &[Law::NothingAfterTheLimit]),
+        (Self::UnopenedIsTold, &[Law::OnlyOpenedWaves]),
+        (Self::RevertForgetsOne, &[Law::RevertedIsBack]),
+        (Self::GenerationIsReused, &[Law::GenerationsGrow]),
+        // It says that a node soaks which does not run the release yet.
+        (Self::InstalledCounts, &[Law::WaveHasSoaked, Law::ReasonIsTrue]),
+        (Self::SilenceIsProof, &[Law::WaveHasSoaked]),
+        (Self::UnwatchedTimeCounts, &[Law::DeadlineIsFair, Law::WaveHasSoaked]),
+        (Self::HoldIsIgnored, &[Law::HoldIsKept]),
+        (Self::OlderGoesOn, &[Law::OneRolloutTells]),
+        (Self::DeadlinesNeverEnd, &[Law::AllComesToRest]),
+        (Self::ReasonIsMissing, &[Law::ReasonIsTrue]),
+        (Self::ReasonIsOld, &[Law::ReasonIsTrue]),
+    ];
+}
+
+/// What kind of world it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub seed: u64,
+    pub nodes: usize,
+    /// Messages that are lost, of a hundred.
+    pub loss_percent: u64,
+    pub mutant: Option<Mutant>,
+}
+
+impl Options {
+    /// The usual world of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random(seed ^ 0x5eed);
+        let nodes = 3 + random.index(14);
+        Self { seed, nodes, loss_percent: random.below(15), mutant: None }
+    }
+}
+
+/// What was tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub cores: u64,
+    pub commits: u64,
+    pub refusals: u64,
+    pub kills: u64,
+    pub late: u64,
+    pub promoted: u64,
+    pub paused: u64,
+    pub done: u64,
+    pub reverted: u64,
+    pub superseded: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        let Self { cores, commits, refusals, kills, late, promoted, paused, done, reverted, superseded } = other;
+        self.cores += cores;
+        self.commits += commits;
+        self.refusals += refusals;
+        self.kills += kills;
+        self.late += late;
+        self.promoted += promoted;
+        self.paused += paused;
+        self.done += done;
+        self.reverted += reverted;
+        self.superseded += superseded;
+    }
+}

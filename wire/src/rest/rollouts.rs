@@ -1,0 +1,450 @@
+//! Rollouts: a release brought to many nodes in waves, and holds, which keep nodes out of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
+
+/// `POST /v1/rollouts/plan` and `POST /v1/rollouts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutRequest {
+    /// The app.
+    pub app: AppName,
+    /// The version.
+    pub version: Version,
+    /// Which nodes: each a name, `label=value` or `all`; together they choose whom any of them chooses.
+    pub to: Vec<String>,
+    /// Nodes that come first, as a wave of their own. They must be among those chosen.
+    #[serde(default)]
+    pub canaries: Vec<NodeId>,
+    /// The waves after the canaries; the last must reach everybody. Empty: one wave of all.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub waves: Vec<WaveSize>,
+    /// By which rules.
+    #[serde(default)]
+    pub policy: RolloutPolicy,
+    /// Who asks for it.
+    #[serde(default)]
+    pub deed: DeedRequest,
+    /// The plan's own mark: refused when the plan has changed since it was shown.
+    #[serde(default)]
+    pub plan: Option<Digest>,
+}
+
+/// How far a wave reaches: `10%` or `5` of all chosen nodes, counted from the first wave on, or `label=value`, the nodes with
+/// that label which are in no wave before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum WaveSize {
+    /// Up to so many of a hundred, 1 to 100.
+    Percent(u8),
+    /// Up to so many.
+    Count(u32),
+    /// Those with this label.
+    Label(String, String),
+}
+
+/// Failures that a wave may have: `2` nodes, or `5%` of its nodes, rounded down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Allowance {
+    /// So many nodes.
+    Count(u32),
+    /// So many of a hundred, 0 to 100.
+    Percent(u8),
+}
+
+/// A time, and what it means for a node when it has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Deadline {
+    /// Seconds in which the coordinator listens: 1 to 30 days.
+    pub secs: u64,
+    /// What becomes of the node then.
+    pub then: Overdue,
+}
+
+/// What a node that misses a deadline counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Overdue {
+    /// A failure.
+    Fail,
+    /// Nothing: the wave goes on without it. It takes the release when it is back.
+    Skip,
+    /// The wave waits for it.
+    Wait,
+}
+
+/// What a rollout does when a wave has more failures than it may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It tells nobody else, and waits for a person.
+    #[default]
+    Pause,
+    /// It tells every node that it told to run what was proven there before.
+    Revert,
+}
+
+/// The rules of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct RolloutPolicy {
+    /// How long each node of a wave must be well before the next wave opens, in seconds, for each wave; the last one counts for
+    /// all further waves. At most 30 days.
+    pub soak_secs: Vec<u64>,
+    /// How many nodes may fail, for each wave, as above.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub failures: Vec<Allowance>,
+    /// What then.
+    pub on_failure: OnFailure,
+    /// Whether each wave but the first waits for an approval.
+    pub approve_between: bool,
+    /// From being told to having taken it in.
+    pub start: Deadline,
+    /// Without a change that the node reports, and in the soak without a sign of life.
+    pub progress: Deadline,
+    /// From having taken it in to the proof.
+    pub done: Deadline,
+}
+
+impl Default for RolloutPolicy {
+    fn default() -> Self {
+        Self {
+            soak_secs: vec![600],
+            failures: vec![Allowance::Count(0)],
+            on_failure: OnFailure::Pause,
+            approve_between: false,
+            start: Deadline { secs: 3_600, then: Overdue::Skip },
+            progress: Deadline { secs: 3_600, then: Overdue::Fail },
+            done: Deadline { secs: 4 * 3_600, then: Overdue::Fail },
+        }
+    }
+}
+
+/// Who asks for something and why: `POST /v1/rollouts/ID/pause`, `resume`, `promote`, `revert`, `approve`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeedRequest {
+    /// Who, in their own words; at most 256 bytes. Everybody has the same token: this is not proven.
+    #[serde(default)]
+    pub by: String,
+    /// Why; at most 1024 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Who did something, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Deed {
+    /// Who, in their own words.
+    pub by: String,
+    /// When.
+    pub at: UnixTime,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Answer to `POST /v1/rollouts/plan`: the waves, written out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutPlan {
+    /// The app.
+    pub app: AppName,
+    /// The version.
+    pub version: Version,
+    /// The mark to send when it is begun.
+    pub mark: Digest,
+    /// The waves.
+    pub waves: Vec<PlannedWave>,
+    /// Chosen nodes that are in no wave, and why.
+    pub left_out: Vec<LeftOut>,
+    /// Rollouts of the app that are under way and lose nodes to this one.
+    pub supersedes: Vec<Superseding>,
+}
+
+/// One wave of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedWave {
+    /// Its nodes.
+    pub nodes: Vec<NodeId>,
+    /// How long each must be well.
+    pub soak_secs: u64,
+    /// How many may fail.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub failures: Allowance,
+    /// Whether it waits for an approval.
+    pub approve: bool,
+}
+
+/// A node that a rollout leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeftOut {
+    /// The node.
+    pub node: NodeId,
+    /// Why.
+    pub reason: String,
+}
+
+/// A rollout that another one takes nodes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Superseding {
+    /// The older rollout.
+    pub rollout: u64,
+    /// Its version.
+    pub version: Version,
+    /// The nodes that it loses.
+    pub nodes: Vec<NodeId>,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutView {
+    /// Counts from 1.
+    pub rollout: u64,
+    /// The app.
+    pub app: AppName,
+    /// The version.
+    pub version: Version,
+    /// The release.
+    pub release: ReleaseId,
+    /// `running`, `paused`, `reverting`, `done`, `reverted` or `superseded`.
+    pub status: String,
+    /// Why it is so, or what it waits for.
+    pub reason: String,
+    /// What it does when a wave has too many failures.
+    pub on_failure: OnFailure,
+    /// Who began it.
+    pub begun: Deed,
+    /// The waves.
+    pub waves: Vec<WaveView>,
+    /// What was done with it and what came of it, oldest first; the newest 200.
+    #[serde(default)]
+    pub log: Vec<RolloutEntry>,
+}
+
+/// One wave of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaveView {
+    /// Counts from 1.
+    pub wave: u32,
+    /// How long each node must be well, in seconds.
+    pub soak_secs: u64,
+    /// How many may fail.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub failures: Allowance,
+    /// Whether it is for nodes that came later.
+    pub trailing: bool,
+    /// Whether it waits for an approval.
+    pub approve: bool,
+    /// Who approved it.
+    #[serde(default)]
+    pub approved: Option<Deed>,
+    /// Who opened it before its time.
+    #[serde(default)]
+    pub promoted: Option<Deed>,
+    /// When it was opened.
+    #[serde(default)]
+    pub opened_at: Option<UnixTime>,
+    /// Its nodes.
+    pub nodes: Vec<RolloutNode>,
+}
+
+/// One node of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutNode {
+    /// The node.
+    pub node: NodeId,
+    /// A stable word: `wave_ahead`, `approval`, `nobody_proved`, `paused`, `reverting`, `held`, `unfit`, `revoked`, `not_taken_in`,
+    /// `in_progress`, `soaking`, `overdue`, `failed`, `soaked`, `going_back`, `back`, `superseded`, `told_otherwise`, `not_reached`,
+    /// `not_told`.
+    pub state: String,
+    /// The sentence, without the node's name.
+    pub text: String,
+    /// The generation in which it was told; `None` before that.
+    #[serde(default)]
+    pub generation: Option<Generation>,
+    /// What was proven there before it was told; `None` if nothing was, or it was not told.
+    #[serde(default)]
+    pub earlier: Option<Version>,
+}
+
+/// One entry of a rollout's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RolloutEntry {
+    /// When.
+    pub at: UnixTime,
+    /// A stable word: `begun`, `wave_opened`, `failed`, `paused`, `resumed`, `approved`, `promoted`, `reverting`, `reverted`, `done`,
+    /// `joined_late`, `superseded`, `told_otherwise`.
+    pub code: String,
+    /// Who did it; `None` if the rollout did.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// The wave.
+    #[serde(default)]
+    pub wave: Option<u32>,
+    /// The node.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// What happened.
+    pub text: String,
+}
+
+/// `POST /v1/nodes/NODE/hold`: the node is told nothing new until it is released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HoldRequest {
+    /// Only this app, which is thereby pinned to what the node was told to run; `None`: all apps.
+    #[serde(default)]
+    pub app: Option<AppName>,
+    /// How long, in seconds, at most a year; `None`: until it is released.
+    #[serde(default)]
+    pub expires_secs: Option<u64>,
+    /// Who holds it and why. A reason is needed.
+    pub deed: DeedRequest,
+}
+
+/// `POST /v1/nodes/NODE/release`: ends a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseHoldRequest {
+    /// The app whose hold ends; `None`: the one of all apps.
+    #[serde(default)]
+    pub app: Option<AppName>,
+}
+
+/// A hold of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HoldView {
+    /// The app; `None`: all apps.
+    #[serde(default)]
+    pub app: Option<AppName>,
+    /// When it ends by itself.
+    #[serde(default)]
+    pub expires_at: Option<UnixTime>,
+    /// Who, when and why.
+    pub deed: Deed,
+}
+
+impl fmt::Display for WaveSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Percent(percent) => write!(f, "{percent}%"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Label(name, value) => write!(f, "{name}={value}"),
+        }
+    }
+}
+
+impl FromStr for WaveSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no wave: write 10%, a count or label=value");
+        if let Some((name, value)) = text.split_once('=') {
+            let good = !name.is_empty() && !value.is_empty();
+            return good.then(|| Self::Label(name.to_owned(), value.to_owned())).ok_or_else(wrong);
+        }
+        match text.strip_suffix('%') {
+            Some(number) => {
+                let percent = number.parse().ok().filter(|percent| (1..=100).contains(percent));
+                percent.map(Self::Percent).ok_or_else(|| format!("{text:?}: a share is from 1% to 100%"))
+            }
+            None => text.parse().ok().filter(|count| *count > 0).map(Self::Count).ok_or_else(wrong),
+        }
+    }
+}
+
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl FromStr for Allowance {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no number of failures: write 2 or 5%");
+        match text.strip_suffix('%') {
+            Some(number) => {
+                let percent = number.parse().ok().filter(|percent| *percent <= 100);
+                percent.map(Self::Percent).ok_or_else(|| format!("{text:?}: a share is from 0% to 100%"))
+            }
+            None => text.parse().map(Self::Count).map_err(|_| wrong()),
+        }
+    }
+}
+
+impl Allowance {
+    /// How many of `nodes` may fail.
+    pub fn of(self, nodes: usize) -> usize {
+        match self {
+            Self::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            Self::Percent(percent) => nodes.saturating_mul(usize::from(percent)) / 100,
+        }
+    }
+}
+
+/// What travels as text is read and written as text.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
+as_text!(WaveSize);
+as_text!(Allowance);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_allowances_read_as_people_write_them() {
+        for good in ["1%", "100%", "5", "site=attic"] {
+            assert_eq!(good.parse::<WaveSize>().map(|size| size.to_string()), Ok(good.to_owned()));
+        }
+        for wrong in ["", "0", "0%", "101%", "-1", "=x", "x=", "10 %", "attic"] {
+            assert!(wrong.parse::<WaveSize>().is_err(), "{wrong}");
+        }
+        for good in ["0", "2", "0%", "5%"] {
+            assert_eq!(good.parse::<Allowance>().map(|allowed| allowed.to_string()), Ok(good.to_owned()));
+        }
+        for wrong in ["", "-1", "101%", "x"] {
+            assert!(wrong.parse::<Allowance>().is_err(), "{wrong}");
+        }
+        let of = |text: &str, nodes| text.parse::<Allowance>().unwrap().of(nodes);
+        assert_eq!((of("2", 1), of("5%", 19), of("5%", 20), of("100%", 3)), (2, 0, 1, 3));
+    }
+}
