@@ -256,6 +256,7 @@ pub enum Left {
 
 /// What is known of one node, as far as a rollout of one app asks.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "they are four facts, and any of them goes with any other")]
 pub struct NodeFacts {
     /// The newest generation that it was given or has named.
     pub generation: Generation,

@@ -145,11 +145,12 @@ impl Rollout {
             (told.mark, told.moved_at) = (mark, self.watched_secs);
         }
         if !self.is_well(facts) {
-            (told.well_since, told.soaked) = (None, false);
+            // A board that is started again later has its time anew.
+            if told.well_since.take().is_some() {
+                (told.taken_at, told.soaked) = (Some(self.watched_secs), false);
+            }
             return;
         }
-        // A board that is started again later has its time anew.
-        told.taken_at = Some(self.watched_secs);
         if told.well_since.is_none() || told.boot != facts.boot {
             // It was well when it was last heard; nothing is known of the time since.
             let heard = self.heard(facts).and_then(|heard| u64::try_from(heard).ok()).unwrap_or(self.watched_secs);
@@ -185,14 +186,13 @@ impl Rollout {
     pub(super) fn standing_of(&self, turn: &Turn, facts: &NodeFacts, scene: &Scene) -> Standing {
         match &turn.stage {
             Stage::Left(left) => Standing::Left(left.clone()),
-            Stage::Waiting if facts.revoked => Standing::Revoked,
+            Stage::Waiting | Stage::Told(_) if facts.revoked => Standing::Revoked,
             Stage::Waiting => match (&facts.held, &facts.unfit) {
                 (Some(held), _) => Standing::Held(held.clone()),
                 (None, Some(unfit)) => Standing::Unfit(unfit.clone()),
                 (None, None) => Standing::Ready,
             },
             Stage::Back(back) => self.way_back(turn, back, facts),
-            Stage::Told(_) if facts.revoked => Standing::Revoked,
             Stage::Told(told) => match self.rule(turn) {
                 Some(rule) => self.told(told, rule, facts, scene.listening_secs),
                 None => Standing::Ready,

@@ -238,8 +238,7 @@ impl Rollout {
     /// In a sentence why the rollout is where it is, or what it waits for.
     pub fn reason(&self, scene: &Scene) -> String {
         match &self.status {
-            Status::Paused(halt) | Status::Reverting(halt) => halted(halt),
-            Status::Reverted { halt, .. } => halted(halt),
+            Status::Paused(halt) | Status::Reverting(halt) | Status::Reverted { halt, .. } => halted(halt),
             Status::Done { .. } => "every node has proven it or is accounted for".to_owned(),
             Status::Superseded { by: Some(by), .. } => format!("its nodes belong to rollout {by} now"),
             Status::Superseded { by: None, .. } => "its nodes were told something else since".to_owned(),

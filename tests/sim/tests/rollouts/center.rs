@@ -71,8 +71,8 @@ impl Center {
 
     /// What a rollout is planned by.
     pub fn scene(&self, now: u64, id: RolloutId, to: &[String]) -> Scene {
-        let newer: Vec<&Rollout> =
-            self.rollouts.range(id + 1..).map(|(_, newer)| newer).filter(|newer| newer.status.is_active()).collect();
+        // Whoever a newer rollout chose stays with it, when that has ended too.
+        let newer: Vec<&Rollout> = self.rollouts.range(id + 1..).map(|(_, newer)| newer).collect();
         let facts = |(node, known): (&NodeId, &Known)| {
             let is_claimed = newer.iter().any(|newer| Self::matches(&newer.to, node, known));
             let facts = NodeFacts {

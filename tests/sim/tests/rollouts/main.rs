@@ -42,6 +42,9 @@ fn hold(options: Options) -> Counts {
     live(options).unwrap_or_else(|(law, what)| panic!("seed {} breaks {law:?}: {what}", options.seed))
 }
 
+/// Seeds that once broke a law.
+const KEPT: [u64; 2] = [102_077, 107_658];
+
 fn hold_all(seeds: std::ops::Range<u64>) -> Counts {
     let mut all = Counts::default();
     seeds.for_each(|seed| all.add(&hold(Options::of(seed))));
@@ -51,7 +54,8 @@ fn hold_all(seeds: std::ops::Range<u64>) -> Counts {
 #[test]
 fn no_law_is_broken_by_any_rollout() {
     let begun = Instant::now();
-    let all = hold_all(0..SEEDS);
+    let mut all = hold_all(0..SEEDS);
+    KEPT.iter().for_each(|seed| all.add(&hold(Options::of(*seed))));
     println!("{SEEDS} seeds in {:.1} s: {all:?}", begun.elapsed().as_secs_f32());
     // Else nothing was tried.
     let least = [all.done, all.reverted, all.paused, all.superseded, all.kills, all.refusals, all.late, all.promoted];

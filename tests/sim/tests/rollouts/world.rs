@@ -324,7 +324,9 @@ impl World {
             known.hold.take_if(|hold| hold.until <= now);
         }
         for id in self.center.active() {
-            self.look(id);
+            if self.center.is_up {
+                self.look(id);
+            }
         }
     }
 
