@@ -9,6 +9,7 @@
 mod board;
 #[path = "../../../agent/tests/systemd_runner/container.rs"]
 mod container;
+mod full_disk;
 mod variants;
 
 use std::fs;
