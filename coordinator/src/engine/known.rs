@@ -10,15 +10,22 @@ use crate::store::ReportMark;
 /// The nodes in the database.
 #[derive(Debug)]
 pub(super) struct Known {
-    nodes: HashMap<NodeId, Option<ReportMark>>,
+    nodes: HashMap<NodeId, Remembered>,
     /// Changes since the batch began, each with what was there before: `None` if nothing was.
-    changes: Vec<(NodeId, Option<Option<ReportMark>>)>,
+    changes: Vec<(NodeId, Option<Remembered>)>,
+}
+
+/// What is remembered of one.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// The mark of its newest proof, if one has come since the start.
+    mark: Option<ReportMark>,
 }
 
 impl Known {
     /// These are there; what they have reported is not known here yet.
     pub(super) fn new(nodes: Vec<NodeId>) -> Self {
-        Self { nodes: nodes.into_iter().map(|node| (node, None)).collect(), changes: Vec::new() }
+        Self { nodes: nodes.into_iter().map(|node| (node, Remembered::default())).collect(), changes: Vec::new() }
     }
 
     /// A batch begins.
@@ -35,7 +42,7 @@ impl Known {
     pub(super) fn undo(&mut self, moment: usize) {
         for (node, before) in self.changes.drain(moment..).rev() {
             match before {
-                Some(mark) => drop(self.nodes.insert(node, mark)),
+                Some(remembered) => drop(self.nodes.insert(node, remembered)),
                 None => drop(self.nodes.remove(&node)),
             }
         }
@@ -55,12 +62,12 @@ impl Known {
 
     /// The mark of a node's newest proof, if one has come since the start.
     pub(super) fn mark(&self, node: &NodeId) -> Option<&ReportMark> {
-        self.nodes.get(node)?.as_ref()
+        self.nodes.get(node)?.mark.as_ref()
     }
 
     /// The mark of its newest proof from now on, or that it is not known.
     pub(super) fn set(&mut self, node: &NodeId, mark: Option<ReportMark>) {
-        let before = self.nodes.insert(node.clone(), mark);
+        let before = self.nodes.insert(node.clone(), Remembered { mark });
         self.changes.push((node.clone(), before));
     }
 }
