@@ -241,8 +241,8 @@ fn a_board_with_a_preloaded_release_runs_it_without_any_network_and_joins_later(
 
     board.power_up(Cable::In);
     bench.settled(&board, &newer);
-    let events = bench.fleet.codes("cellar");
-    println!("told when it had joined: {}", events.join(", "));
+    // By its own program, for only that is on the network that the board knows.
+    println!("{}", succeed(&mut bench.fleet.orangery(&["why", "cellar"])));
 }
 
 /// The record of the app on a card that was taken out: what its file system's journal has counts.
