@@ -3,6 +3,7 @@
 //! Exit codes are a contract: 0 done, 1 error, 2 changes are pending (a plan that was not agreed to).
 
 mod args;
+mod backup;
 mod broker;
 mod completions;
 mod deploy;
@@ -89,6 +90,8 @@ impl Cli {
             Command::Keys(command) => in_runtime(keys::run(&home, command, &passphrases)),
             Command::Serve(args) => serve::run(&home, args),
             Command::Completions(args) => completions::run(&args),
+            Command::Backup(args) => backup::backup(&home, &args),
+            Command::Restore(args) => backup::restore(&home, &args),
             Command::Broker(args) => broker::run(&home, &args),
             Command::Demo(args) => in_runtime(crate::demo::run(args)),
             Command::Node(command) => in_runtime(node::run(&home, command)),

@@ -130,6 +130,13 @@ impl Reader {
         Ok(Self { connection: Mutex::new(connection) })
     }
 
+    /// Writes one consistent state into a new database at `path`, without what was deleted. The writer may go on meanwhile.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+        Ok(())
+    }
+
     /// Reads one consistent state. Blocks: call it where that is allowed.
     pub fn read<T>(&self, work: impl FnOnce(View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use orangery_wire::{AppName, NodeId, Version};
 
+use super::backup::{BackupArgs, RestoreArgs};
 use super::events::{EventsArgs, HistoryArgs};
 use super::image::ImageCommand;
 use super::init::InitArgs;
@@ -68,6 +69,10 @@ pub enum Command {
     History(HistoryArgs),
     /// Say why each app of a node is where it is
     Why(WhyArgs),
+    /// Copy all that the coordinator must not lose into one file, while it runs or not; on its machine
+    Backup(BackupArgs),
+    /// Set the coordinator up from a backup, where there is none
+    Restore(RestoreArgs),
     /// Prepare an MQTT broker other than the embedded one
     #[command(subcommand)]
     Broker(BrokerCommand),
