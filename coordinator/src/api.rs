@@ -30,6 +30,7 @@ mod nodes;
 pub mod openapi;
 mod range;
 mod releases;
+mod rollouts;
 mod trust;
 
 use crate::artifacts::Artifacts;
@@ -133,6 +134,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/nodes/{node}", Operator, get(nodes::show)),
         route(Method::GET, "/v1/nodes/{node}/why", Operator, get(nodes::why)),
         route(Method::POST, "/v1/nodes/{node}/revoke", Operator, post(nodes::revoke)),
+        route(Method::POST, "/v1/nodes/{node}/hold", Operator, post(rollouts::hold)),
+        route(Method::POST, "/v1/nodes/{node}/release", Operator, post(rollouts::release)),
         route(Method::POST, "/v1/invites", Operator, post(join::invite)),
         route(Method::GET, "/v1/releases", Operator, get(releases::list)),
         route(Method::POST, "/v1/releases", Operator, post(releases::publish)),
@@ -144,6 +147,15 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/trust/online-keys", Operator, post(trust::online_keys)),
         route(Method::POST, "/v1/deployments/plan", Operator, post(deployments::plan)),
         route(Method::POST, "/v1/deployments", Operator, post(deployments::apply)),
+        route(Method::GET, "/v1/rollouts", Operator, get(rollouts::list)),
+        route(Method::POST, "/v1/rollouts", Operator, post(rollouts::begin)),
+        route(Method::POST, "/v1/rollouts/plan", Operator, post(rollouts::plan)),
+        route(Method::GET, "/v1/rollouts/{rollout}", Operator, get(rollouts::show)),
+        route(Method::POST, "/v1/rollouts/{rollout}/pause", Operator, post(rollouts::pause)),
+        route(Method::POST, "/v1/rollouts/{rollout}/resume", Operator, post(rollouts::resume)),
+        route(Method::POST, "/v1/rollouts/{rollout}/promote", Operator, post(rollouts::promote)),
+        route(Method::POST, "/v1/rollouts/{rollout}/revert", Operator, post(rollouts::revert)),
+        route(Method::POST, "/v1/rollouts/{rollout}/approve", Operator, post(rollouts::approve)),
         route(Method::GET, "/v1/events", Operator, get(events::list)),
         route(Method::GET, "/v1/events/stream", Operator, get(events::stream)),
         route(Method::GET, "/metadata/{file}", NodeOrOperator, get(files::metadata)),

@@ -16,6 +16,7 @@ mod keys;
 mod node;
 mod release;
 mod repo;
+mod rollout;
 mod say;
 mod serve;
 mod status;
@@ -100,6 +101,7 @@ impl Cli {
             Command::Bundle(args) => in_runtime(repo::bundle(&home, args)),
             Command::Release(command) => in_runtime(release::run(&home, command, &passphrases)),
             Command::Deploy(args) => in_runtime(deploy::run(&home, args)),
+            Command::Rollout(command) => in_runtime(rollout::run(&home, command)),
             Command::Status(args) => in_runtime(status::run(&home, args)),
             Command::Events(args) => in_runtime(events::run(&home, args)),
             Command::History(args) => in_runtime(events::history(&home, args)),

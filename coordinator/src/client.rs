@@ -125,6 +125,11 @@ impl Client {
         self.json(Method::POST, path, |request| request.json(body)).await
     }
 
+    /// `POST path` with a JSON body; whatever the answer says is not read.
+    pub async fn post_unanswered(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<(), ClientError> {
+        self.send(Method::POST, path, |request| request.json(body)).await.map(drop)
+    }
+
     /// `POST path` without a body; whatever the answer says is not read.
     pub async fn post_bare(&self, path: &str) -> Result<(), ClientError> {
         self.send(Method::POST, path, |request| request).await.map(drop)

@@ -7,7 +7,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use orangery_wire::rest::{DeployRequest, InviteRequest, Plan};
+use orangery_wire::rest::{
+    DeedRequest, DeployRequest, HoldRequest, HoldView, InviteRequest, Plan, ReleaseHoldRequest, RolloutRequest,
+};
 use orangery_wire::topics::Channel;
 use orangery_wire::{Digest, NodeId, UnixTime};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +18,7 @@ mod command;
 mod core;
 mod deploy;
 mod enrol;
+mod holds;
 mod intake;
 mod known;
 mod listen;
@@ -23,6 +26,8 @@ mod live;
 mod owed;
 mod plan;
 mod refused;
+mod rollouts;
+mod scene;
 mod why;
 
 pub use self::command::{Command, Issue, Joining, Renewing};
@@ -31,9 +36,12 @@ pub use self::deploy::Survey;
 pub use self::live::{Live, Seen};
 pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
+pub use self::rollouts::{Beginning, RolloutDeed, begin, look, scene_of};
+pub use self::scene::describe_hold;
 pub use self::why::{Facts, brought, why};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
+use crate::rollout::RolloutId;
 use crate::store::{ReleaseRow, StoreError};
 
 /// Commands that may wait; after that whoever sends one waits too.
@@ -123,6 +131,31 @@ impl Engine {
     /// Applies a plan. What nodes were told already is not told again, unless they refused it: then it is a retry.
     pub async fn deploy(&self, request: DeployRequest) -> Result<Plan, Refused> {
         self.ask(|reply| Command::Deploy(request, reply)).await
+    }
+
+    /// Begins a rollout; returns its number.
+    pub async fn begin_rollout(&self, request: RolloutRequest) -> Result<RolloutId, Refused> {
+        self.ask(|reply| Command::BeginRollout(request, reply)).await
+    }
+
+    /// Does something with a rollout that is there.
+    pub async fn with_rollout(&self, id: RolloutId, deed: RolloutDeed, request: DeedRequest) -> Result<(), Refused> {
+        self.ask(|reply| Command::WithRollout(id, deed, request, reply)).await
+    }
+
+    /// Looks at every rollout that is under way and does what follows. To be asked every second or so.
+    pub async fn look_at_rollouts(&self) -> Result<(), Refused> {
+        self.ask(Command::LookAtRollouts).await
+    }
+
+    /// Holds a node.
+    pub async fn hold(&self, node: NodeId, request: HoldRequest) -> Result<HoldView, Refused> {
+        self.ask(|reply| Command::Hold(node, request, reply)).await
+    }
+
+    /// Ends a hold. Again: changes nothing.
+    pub async fn release_hold(&self, node: NodeId, request: ReleaseHoldRequest) -> Result<(), Refused> {
+        self.ask(|reply| Command::ReleaseHold(node, request, reply)).await
     }
 
     /// Does what was sent before, keeps the last signs of life, and ends the thread. Blocks until it has ended.

@@ -28,6 +28,7 @@ use crate::store::{Reader, Store, StoreError};
 use crate::tls::{ServerCertificate, TlsError, client_config};
 
 mod process;
+mod rollouts;
 
 /// Requests under way get this long to end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -236,6 +237,7 @@ impl Running {
         let errands = vec![
             tokio::spawn(hear(heard, engine.clone())),
             tokio::spawn(renew_metadata(repository.clone(), clock.clone())),
+            tokio::spawn(rollouts::look(engine.clone())),
         ];
         let parts = Parts {
             engine: engine.clone(),

@@ -15,6 +15,7 @@ mod enrolment;
 mod events;
 mod nodes;
 mod releases;
+mod rollouts;
 mod rows;
 
 pub use enrolment::Invite;
@@ -25,7 +26,7 @@ pub(crate) use nodes::ReportMark;
 pub use releases::ReleaseRow;
 
 /// The schema, oldest first. A database of version N has the first N applied. Only ever append.
-const MIGRATIONS: [&str; 1] = [include_str!("store/schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("store/schema.sql"), include_str!("store/rollouts.sql")];
 /// How long one connection waits for another; ours never do for long, a backup tool may.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -47,6 +47,7 @@ fn filled(path: &str) -> String {
         .replace("{app}", "greeter")
         .replace("{version}", "1.0.0")
         .replace("{digest}", &digest)
+        .replace("{rollout}", "1")
         .replace("{file}", "timestamp.json")
 }
 

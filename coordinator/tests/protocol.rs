@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use orangery::api::{audience::Audience, routes};
 use orangery_wire::messages::{Acked, Desired, Event, Health, Online, Reported};
-use orangery_wire::rest::{DeployRequest, ErrorBody};
+use orangery_wire::rest::{DeployRequest, ErrorBody, RolloutRequest};
 use orangery_wire::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,12 +65,13 @@ fn every_example_is_what_the_code_reads() {
             "online" => read_again::<Online>(value),
             "health" => read_again::<Health>(value),
             "deploy" => read_again::<DeployRequest>(value),
+            "rollout" => read_again::<RolloutRequest>(value),
             "error" => read_again::<ErrorBody>(value),
             other => panic!("nobody knows how to read {other}"),
         };
         check_is_in(name, value, &read);
     }
-    assert_eq!(examples.len(), 9);
+    assert_eq!(examples.len(), 10);
 }
 
 #[test]

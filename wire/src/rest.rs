@@ -121,6 +121,9 @@ pub struct NodeView {
     /// Its last health message.
     #[serde(default)]
     pub health: Option<Health>,
+    /// What keeps it from being told anything new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HoldView>,
 }
 
 /// What a node was told to run of one app.
@@ -299,7 +302,7 @@ pub struct WhyLine {
     #[serde(default)]
     pub app: Option<AppName>,
     /// A stable word: a refusal's code, or `up_to_date`, `offline`, `not_taken_in`, `in_progress`, `revoked`, `never_seen`,
-    /// `nothing_desired`, `unhealthy_now`.
+    /// `nothing_desired`, `unhealthy_now`, `held`, `in_rollout`.
     pub code: String,
     /// The refusal's code, if that is what it is.
     #[serde(default)]

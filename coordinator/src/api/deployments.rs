@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use orangery_wire::rest::{DeployRequest, ErrorBody, Plan};
+use orangery_wire::{AppName, Version};
 
 use super::Shared;
 use super::body::Body;
@@ -17,7 +18,7 @@ pub(super) async fn plan(
     State(shared): State<Shared>,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Plan>, ApiError> {
-    check_standing(&shared, &request).await?;
+    check_standing(&shared, &request.app, request.version.as_ref()).await?;
     let plan = shared.read(move |parts, view| {
         let survey = Survey::read(view, &request.app)?;
         Ok(survey.plan(&request, parts.engine.live()))
@@ -33,15 +34,15 @@ pub(super) async fn apply(
     State(shared): State<Shared>,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Plan>, ApiError> {
-    check_standing(&shared, &request).await?;
+    check_standing(&shared, &request.app, request.version.as_ref()).await?;
     Ok(Json(shared.engine.deploy(request).await?))
 }
 
 /// The owner may have taken the release back since it was published. Nodes see to that themselves; nobody need wait for
 /// them to say so.
-async fn check_standing(shared: &Shared, request: &DeployRequest) -> Result<(), ApiError> {
-    let Some(version) = request.version.clone() else { return Ok(()) };
-    let (app, asked) = (request.app.clone(), version.clone());
-    let standing = shared.blocking(move |parts| Ok::<_, ApiError>(parts.repository.standing(&app, &asked))).await?;
-    ApiError::standing(&request.app, &version, standing).map_or(Ok(()), Err)
+pub(super) async fn check_standing(shared: &Shared, app: &AppName, version: Option<&Version>) -> Result<(), ApiError> {
+    let Some(version) = version.cloned() else { return Ok(()) };
+    let (of, asked) = (app.clone(), version.clone());
+    let standing = shared.blocking(move |parts| Ok::<_, ApiError>(parts.repository.standing(&of, &asked))).await?;
+    ApiError::standing(app, &version, standing).map_or(Ok(()), Err)
 }

@@ -105,10 +105,12 @@ impl IntoResponse for ApiError {
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         let status = match &refused {
-            Refused::UnknownNode { .. } | Refused::UnknownApp { .. } | Refused::UnknownVersion { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Refused::UnknownNode { .. }
+            | Refused::UnknownApp { .. }
+            | Refused::UnknownVersion { .. }
+            | Refused::UnknownRollout { .. } => StatusCode::NOT_FOUND,
             Refused::PlanChanged
+            | Refused::RolloutNotNow { .. }
             | Refused::NameTaken { .. }
             | Refused::NameRevoked { .. }
             | Refused::VersionTaken { .. } => StatusCode::CONFLICT,

@@ -65,6 +65,7 @@ pub(super) async fn why(State(shared): State<Shared>, Path(node): Path<String>) 
                 facts.evidence.extend(evidence.map(|evidence| (report.app.clone(), evidence)));
             }
         }
+        facts.lines = super::rollouts::why(parts, view, &node.node)?;
         Ok(Ok(engine::why(&node, &facts)))
     });
     Ok(Json(answer.await??))
@@ -84,7 +85,12 @@ pub(super) async fn revoke(State(shared): State<Shared>, Path(node): Path<String
 
 async fn all(shared: &Shared) -> Result<Vec<NodeView>, ApiError> {
     let read = |parts: &super::Parts, view: View<'_>| -> Result<Vec<NodeView>, StoreError> {
-        view.nodes()?.into_iter().map(|row| parts.engine.live().node_view(view, row)).collect()
+        let mut holds = view.holds()?;
+        let with_holds = |row| {
+            let node = parts.engine.live().node_view(view, row)?;
+            Ok(NodeView { holds: holds.remove(&node.node).unwrap_or_default(), ..node })
+        };
+        view.nodes()?.into_iter().map(with_holds).collect()
     };
     shared.read(read).await
 }
@@ -95,7 +101,11 @@ fn one(parts: &super::Parts, view: View<'_>, node: &str) -> Result<Result<NodeVi
         Err(_) => None,
     };
     match row {
-        Some(row) => parts.engine.live().node_view(view, row).map(Ok),
+        Some(row) => {
+            let node = parts.engine.live().node_view(view, row)?;
+            let holds = view.holds()?.remove(&node.node).unwrap_or_default();
+            Ok(Ok(NodeView { holds, ..node }))
+        }
         None => Ok(Err(unknown_node(node, view.node_names()?.iter()))),
     }
 }

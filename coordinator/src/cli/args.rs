@@ -12,7 +12,9 @@ use super::events::{EventsArgs, HistoryArgs};
 use super::image::ImageCommand;
 use super::init::InitArgs;
 use super::keys::KeysCommand;
+use super::node::HoldArgs;
 use super::repo::{BundleArgs, RepoCommand};
+use super::rollout::args::RolloutCommand;
 use super::why::WhyArgs;
 
 /// Over-the-air deployment for fleets of ARM boards: signed releases reach nodes, bad ones go back.
@@ -42,7 +44,7 @@ pub enum Command {
     Init(InitArgs),
     /// Run the coordinator
     Serve(ServeArgs),
-    /// Invite, list and revoke nodes
+    /// Invite, list, hold and revoke nodes
     #[command(subcommand)]
     Node(NodeCommand),
     /// Show and change whose keys count
@@ -61,6 +63,9 @@ pub enum Command {
     Image(ImageCommand),
     /// Bring a release to nodes: show the plan, ask, apply it, follow it
     Deploy(DeployArgs),
+    /// Bring a release to nodes in waves that stop by themselves when it is bad
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Show what every node runs
     Status(StatusArgs),
     /// Show what happened on the nodes
@@ -124,6 +129,16 @@ pub enum NodeCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Keep a node as it is: it is told nothing new until it is released
+    Hold(HoldArgs),
+    /// End a hold
+    Release {
+        /// The node
+        node: NodeId,
+        /// The app that was held [default: the hold of all apps]
+        #[arg(long)]
+        app: Option<AppName>,
     },
     /// Revoke a node's certificate and cut its connections
     Revoke {

@@ -3,19 +3,43 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use orangery_wire::NodeId;
+use clap::Args;
 use orangery_wire::messages::{Health, ReserveState, What};
-use orangery_wire::rest::{EventView, InviteRequest, InviteResponse, NodeView};
+use orangery_wire::rest::{
+    EventView, HoldRequest, HoldView, InviteRequest, InviteResponse, NodeView, ReleaseHoldRequest,
+};
 use orangery_wire::token::Token;
+use orangery_wire::{AppName, NodeId};
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::NodeCommand;
+use super::args::{NodeCommand, parse_duration};
 use super::fleet::{fleet_table, presence};
+use super::rollout::asked_by;
 use crate::client::Client;
+use crate::engine::describe_hold;
 use crate::home::Home;
 use crate::output::{self, Tone, Word};
 use crate::owner;
+
+/// `orangery node hold`
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The node
+    pub node: NodeId,
+    /// Why: everybody who asks is told
+    #[arg(long)]
+    pub reason: String,
+    /// Only this app, which is thereby pinned to what the node was told to run [default: all apps]
+    #[arg(long)]
+    pub app: Option<AppName>,
+    /// How long, such as 2h or 7d [default: until it is released]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub lasts: Option<Duration>,
+    /// Who holds it [default: $USER]
+    #[arg(long)]
+    pub by: Option<String>,
+}
 
 pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
     let client = Client::open(home)?;
@@ -37,6 +61,11 @@ pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
                 output::line(show(&view, dropped(&newest)))?;
             }
         }
+        NodeCommand::Hold(args) => hold(&client, args).await?,
+        NodeCommand::Release { node, app } => {
+            client.post_unanswered(&format!("/v1/nodes/{node}/release"), &ReleaseHoldRequest { app }).await?;
+            output::line(format!("{node} is not held any more."))?;
+        }
         NodeCommand::Revoke { node } => {
             client
                 .post_bare(&format!("/v1/nodes/{node}/revoke"))
@@ -46,6 +75,14 @@ pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+async fn hold(client: &Client, args: HoldArgs) -> anyhow::Result<()> {
+    let deed = asked_by(args.by.as_deref(), Some(&args.reason));
+    let request = HoldRequest { app: args.app, expires_secs: args.lasts.map(|lasts| lasts.as_secs()), deed };
+    let hold: HoldView = client.post(&format!("/v1/nodes/{}/hold", args.node), &request).await?;
+    output::line(format!("{} is {}.", args.node, output::clean(&describe_hold(&hold))))?;
+    Ok(())
 }
 
 /// So many of a node's newest events are looked through for what it dropped.
@@ -141,6 +178,9 @@ fn show(node: &NodeView, dropped: u64) -> String {
         ("presence", presence(node, now)),
         ("joined", Word::plain(output::moment(node.joined_at))),
     ];
+    for hold in &node.holds {
+        rows.push(("hold", Word::new(output::clean(&describe_hold(hold)), Tone::Wait)));
+    }
     if let Some(reported) = &node.reported {
         let trust = &reported.trust;
         let stale = if trust.stale { ", expired: takes no new release" } else { "" };

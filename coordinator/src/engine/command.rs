@@ -1,12 +1,16 @@
 //! What the engine can be told. Everything that changes the database is one of these.
 
-use orangery_wire::rest::{DeployRequest, InviteRequest, Plan};
+use orangery_wire::rest::{
+    DeedRequest, DeployRequest, HoldRequest, HoldView, InviteRequest, Plan, ReleaseHoldRequest, RolloutRequest,
+};
 use orangery_wire::{Digest, NodeId, UnixTime};
 use tokio::sync::oneshot;
 
 use super::refused::Refused;
+use super::rollouts::RolloutDeed;
 use crate::ca::Issued;
 use crate::link::LinkEvent;
+use crate::rollout::RolloutId;
 use crate::store::ReleaseRow;
 
 /// Where an answer goes. It is dropped unanswered when the database failed.
@@ -53,6 +57,16 @@ pub enum Command {
     Publish(ReleaseRow, oneshot::Sender<Result<ReleaseRow, Refused>>),
     /// Apply a plan.
     Deploy(DeployRequest, oneshot::Sender<Result<Plan, Refused>>),
+    /// Begin a rollout; answers with its number.
+    BeginRollout(RolloutRequest, oneshot::Sender<Result<RolloutId, Refused>>),
+    /// Do something with a rollout.
+    WithRollout(RolloutId, RolloutDeed, DeedRequest, oneshot::Sender<Result<(), Refused>>),
+    /// Time has passed.
+    LookAtRollouts(oneshot::Sender<Result<(), Refused>>),
+    /// Hold a node.
+    Hold(NodeId, HoldRequest, oneshot::Sender<Result<HoldView, Refused>>),
+    /// End a hold.
+    ReleaseHold(NodeId, ReleaseHoldRequest, oneshot::Sender<Result<(), Refused>>),
     /// Keep the last signs of life and end.
     Stop,
 }
@@ -67,6 +81,11 @@ impl std::fmt::Debug for Command {
             Self::Revoke(..) => "Revoke",
             Self::Publish(..) => "Publish",
             Self::Deploy(..) => "Deploy",
+            Self::BeginRollout(..) => "BeginRollout",
+            Self::WithRollout(..) => "WithRollout",
+            Self::LookAtRollouts(_) => "LookAtRollouts",
+            Self::Hold(..) => "Hold",
+            Self::ReleaseHold(..) => "ReleaseHold",
             Self::Stop => "Stop",
         })
     }

@@ -11,6 +11,7 @@ use super::core::{Done, Turn};
 use super::live::Live;
 use super::plan::{Candidate, Selector, choose_release, plan};
 use super::refused::Refused;
+use super::scene::held;
 use crate::store::{NodeRow, ReleaseRow, StoreError, View};
 
 /// Everything that a plan depends on, read at one time.
@@ -18,18 +19,15 @@ pub struct Survey {
     nodes: Vec<NodeRow>,
     releases: Vec<ReleaseRow>,
     desired: BTreeMap<NodeId, DesiredApp>,
+    held: BTreeMap<NodeId, String>,
 }
 
 impl Survey {
     /// Reads it.
     pub fn read(view: View<'_>, app: &AppName) -> Result<Self, StoreError> {
-        let (nodes, releases) = (view.nodes()?, view.releases()?);
-        let mut desired = BTreeMap::new();
-        for row in &nodes {
-            let of_app = view.desired_apps(&row.node)?.into_iter().find(|desired| desired.app == *app);
-            desired.extend(of_app.map(|of_app| (row.node.clone(), of_app)));
-        }
-        Ok(Self { nodes, releases, desired })
+        let (nodes, releases, desired) = (view.nodes()?, view.releases()?, view.desired_of(app)?);
+        let held = view.holds()?.into_iter().filter_map(|(node, holds)| Some((node, held(&holds, app)?)));
+        Ok(Self { nodes, releases, desired, held: held.collect() })
     }
 
     /// What the request would change.
@@ -40,6 +38,7 @@ impl Survey {
             row,
             desired: self.desired.get(&row.node),
             online: live.seen(&row.node).online && row.revoked_at.is_none(),
+            held: self.held.get(&row.node).map(String::as_str),
         });
         Ok(plan(&request.app, target, &candidates.collect::<Vec<_>>()))
     }
@@ -116,7 +115,7 @@ impl Turn<'_> {
     }
 
     /// Sees to it that the node can be told about one more app: apps that were stopped and are gone are forgotten.
-    fn make_room(&mut self, row: &NodeRow, app: &AppName) -> Done<()> {
+    pub(super) fn make_room(&mut self, row: &NodeRow, app: &AppName) -> Done<()> {
         let desired = self.view().desired_apps(&row.node)?;
         if desired.len() < APPS_MAX {
             return Ok(Ok(()));
@@ -130,7 +129,7 @@ impl Turn<'_> {
 }
 
 /// Whether the node has reported that it did what it was told and runs nothing of the app.
-fn is_gone(row: &NodeRow, desired: &DesiredApp) -> bool {
+pub(super) fn is_gone(row: &NodeRow, desired: &DesiredApp) -> bool {
     row.reported.as_ref().is_some_and(|reported| {
         let report = reported.apps.iter().find(|report| report.app == desired.app);
         report.is_some_and(|report| {

@@ -25,6 +25,15 @@ impl Turn<'_> {
             Command::Revoke(node, reply) => self.answer(reply, |turn| turn.revoke(&node))?,
             Command::Publish(release, reply) => self.answer(reply, |turn| turn.publish(&release))?,
             Command::Deploy(request, reply) => self.answer(reply, |turn| turn.deploy(&request))?,
+            Command::BeginRollout(request, reply) => self.answer(reply, |turn| turn.begin_rollout(&request))?,
+            Command::WithRollout(id, deed, request, reply) => {
+                self.answer(reply, |turn| turn.with_rollout(id, deed, &request))?;
+            }
+            Command::LookAtRollouts(reply) => self.answer(reply, |turn| turn.look_at_rollouts().map(Ok))?,
+            Command::Hold(node, request, reply) => self.answer(reply, |turn| turn.hold(&node, &request))?,
+            Command::ReleaseHold(node, request, reply) => {
+                self.answer(reply, |turn| turn.release_hold(&node, &request))?;
+            }
             Command::Stop => {}
         }
         Ok(())
@@ -114,7 +123,7 @@ impl Turn<'_> {
         let now = self.now;
         self.live.update(node, |seen| {
             seen.online = true;
-            seen.at = Some(now);
+            seen.hear(now);
         });
         if intake.id.is_some() {
             tracing::debug!(%node, code = event.what.code(), sequence = event.sequence, "event stored");
@@ -127,7 +136,7 @@ impl Turn<'_> {
         let now = self.now;
         self.live.update(node, |seen| {
             seen.online = true;
-            seen.at = Some(now);
+            seen.hear(now);
             seen.health = Some(health);
         });
         Ok(())
@@ -144,7 +153,7 @@ impl Turn<'_> {
             before = std::mem::replace(&mut seen.online, online);
             // A will is what the broker says, not the node: it is no sign of life.
             if online {
-                seen.at = Some(now);
+                seen.hear(now);
             }
         });
         if before != online {
@@ -169,7 +178,7 @@ impl Turn<'_> {
         let now = self.now;
         let mut health = None;
         self.live.update(node, |seen| {
-            seen.at = Some(now);
+            seen.hear(now);
             health.clone_from(&seen.health);
         });
         self.batch.set_reported(&reported, health.as_ref(), intake::newest_generation(&reported), now)?;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use orangery_wire::messages::Health;
 use orangery_wire::rest::{DesiredView, NodeView};
@@ -18,8 +19,17 @@ pub struct Seen {
     pub online: bool,
     /// When it was last heard.
     pub at: Option<UnixTime>,
+    /// When that was, by a clock that nobody sets.
+    pub heard: Option<Instant>,
     /// Its newest health.
     pub health: Option<Health>,
+}
+
+impl Seen {
+    /// It was heard itself.
+    pub(super) fn hear(&mut self, now: UnixTime) {
+        (self.at, self.heard) = (Some(now), Some(Instant::now()));
+    }
 }
 
 /// The shared state.
@@ -28,6 +38,8 @@ pub struct Live {
     nodes: Mutex<HashMap<NodeId, Seen>>,
     revoked: RwLock<HashSet<NodeId>>,
     broker_connected: watch::Sender<bool>,
+    /// Since when the broker is reached without a break.
+    listening: Mutex<Option<Instant>>,
     newest_event: watch::Sender<u64>,
     events: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -39,6 +51,7 @@ impl Live {
             nodes: Mutex::default(),
             revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
             broker_connected: watch::Sender::new(false),
+            listening: Mutex::default(),
             newest_event: watch::Sender::new(view.newest_event()?),
             events: Mutex::default(),
         })
@@ -80,8 +93,17 @@ impl Live {
         self.lock().get(node).cloned().unwrap_or_default()
     }
 
+    /// For how many seconds nodes can be heard without a break; `None` if they cannot.
+    pub fn listening_secs(&self) -> Option<u64> {
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        listening.map(|since| since.elapsed().as_secs())
+    }
+
     pub(super) fn set_broker_connected(&self, connected: bool) {
         self.broker_connected.send_replace(connected);
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        *listening = connected.then(|| listening.unwrap_or_else(Instant::now));
+        drop(listening);
         if !connected {
             // Nobody knows; the broker says it again once it is reached.
             self.lock().values_mut().for_each(|seen| seen.online = false);
@@ -121,6 +143,7 @@ impl Live {
             reported: row.reported,
             health: seen.health.or(row.health),
             node: row.node,
+            holds: Vec::new(),
         })
     }
 }

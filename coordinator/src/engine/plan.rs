@@ -36,6 +36,15 @@ impl Selector {
         }
     }
 
+    /// Whether a node is chosen that is not revoked.
+    pub fn matches(&self, row: &NodeRow) -> bool {
+        match self {
+            Self::All => true,
+            Self::Label(name, value) => labels(row).is_some_and(|labels| labels.get(name) == Some(value)),
+            Self::Node(node) => row.node == *node,
+        }
+    }
+
     /// The nodes that are meant; at least one.
     pub fn choose<'a>(&self, nodes: &'a [NodeRow]) -> Result<Vec<&'a NodeRow>, Refused> {
         let active = || nodes.iter().filter(|row| row.revoked_at.is_none());
@@ -45,8 +54,7 @@ impl Selector {
                 if chosen.is_empty() { Err(Refused::NoNodes) } else { Ok(chosen) }
             }
             Self::Label(name, value) => {
-                let has = |row: &&NodeRow| labels(row).is_some_and(|labels| labels.get(name) == Some(value));
-                let chosen: Vec<_> = active().filter(has).collect();
+                let chosen: Vec<_> = active().filter(|row| self.matches(row)).collect();
                 if chosen.is_empty() { Err(unknown_label(name, value, active())) } else { Ok(chosen) }
             }
             Self::Node(node) => match nodes.iter().find(|row| row.node == *node) {
@@ -104,6 +112,8 @@ pub struct Candidate<'a> {
     pub desired: Option<&'a DesiredApp>,
     /// Whether it is connected.
     pub online: bool,
+    /// Who holds it and why.
+    pub held: Option<&'a str>,
 }
 
 impl Candidate<'_> {
@@ -114,7 +124,7 @@ impl Candidate<'_> {
     /// Whether telling the node to run `target` would be news to it. What it was told already is news again only if it
     /// refused that in the same generation, which makes it a retry, or if somebody on the node wants something else since.
     fn changes(&self, app: &AppName, target: Option<&ReleaseRow>) -> bool {
-        if self.row.revoked_at.is_some() {
+        if self.row.revoked_at.is_some() || self.held.is_some() {
             return false;
         }
         let report = self.report(app);
@@ -131,6 +141,15 @@ impl Candidate<'_> {
         })
     }
 
+    fn warning(&self, target: Option<&ReleaseRow>) -> Option<String> {
+        let held = || self.held.map(|held| format!("the node is {held}"));
+        if self.row.revoked_at.is_some() {
+            unable(self.row, target)
+        } else {
+            held().or_else(|| unable(self.row, target))
+        }
+    }
+
     fn step(&self, app: &AppName, target: Option<&ReleaseRow>) -> PlanStep {
         let current = self.report(app).and_then(|report| report.current.as_ref());
         PlanStep {
@@ -139,14 +158,14 @@ impl Candidate<'_> {
             now: current.map(|current| current.version.clone()),
             then: target.map(|target| target.view.version.clone()),
             changes: self.changes(app, target),
-            warning: warning(self.row, target),
+            warning: self.warning(target),
             generation: 0,
         }
     }
 }
 
 /// Why the node will not run the release, as far as its last report tells. The node itself decides, when it comes to it.
-fn warning(row: &NodeRow, target: Option<&ReleaseRow>) -> Option<String> {
+fn unable(row: &NodeRow, target: Option<&ReleaseRow>) -> Option<String> {
     if row.revoked_at.is_some() {
         return Some("the node was revoked; it is told nothing".to_owned());
     }
@@ -157,7 +176,7 @@ fn warning(row: &NodeRow, target: Option<&ReleaseRow>) -> Option<String> {
     }
 }
 
-fn incompatible(reported: &Reported, target: &ReleaseRow) -> Option<String> {
+pub(super) fn incompatible(reported: &Reported, target: &ReleaseRow) -> Option<String> {
     let (constraints, platforms) = (&target.constraints, &target.view.platforms);
     if !platforms.contains(&reported.platform) {
         return Some(format!("the node is {}, the release is for {}", reported.platform, platforms.join(", ")));

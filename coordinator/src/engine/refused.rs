@@ -126,6 +126,34 @@ pub enum Refused {
         /// The version.
         version: Version,
     },
+    /// No rollout has this number.
+    #[error("there is no rollout {rollout}")]
+    UnknownRollout {
+        /// The number.
+        rollout: u64,
+    },
+    /// A rollout that cannot be made.
+    #[error("the rollout cannot be begun: {reason}")]
+    RolloutInvalid {
+        /// Why.
+        reason: String,
+    },
+    /// The rollout is not where the deed makes sense.
+    #[error("cannot {deed} rollout {rollout}: {reason}")]
+    RolloutNotNow {
+        /// The number.
+        rollout: u64,
+        /// What was to be done.
+        deed: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Who does it, or why, cannot be kept.
+    #[error("it cannot be done like that: {rule}")]
+    DeedInvalid {
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
     /// The database failed, or the coordinator stops.
     #[error("the coordinator cannot do it now: {reason}")]
     Unavailable {
@@ -157,6 +185,10 @@ impl Refused {
             Self::RequestInvalid { .. } => "request_invalid",
             Self::Revoked { .. } => "revoked",
             Self::VersionTaken { .. } => "version_taken",
+            Self::UnknownRollout { .. } => "unknown_rollout",
+            Self::RolloutInvalid { .. } => "rollout_invalid",
+            Self::RolloutNotNow { .. } => "rollout_not_now",
+            Self::DeedInvalid { .. } => "deed_invalid",
             Self::Unavailable { .. } => "unavailable",
         }
     }
@@ -171,6 +203,8 @@ impl Refused {
                 "`orangery release list` shows what was published, `orangery release publish` adds to it"
             }
             Self::NoNodes => "`orangery node invite` makes a token, `orangery-agent join TOKEN` uses it on the board",
+            Self::UnknownRollout { .. } => "`orangery rollout list` shows all",
+            Self::RolloutNotNow { .. } => "`orangery rollout show` says where it is and what it waits for",
             Self::PlanChanged => "look at the new plan and apply that one",
             Self::TooManyApps { .. } => "stop an app that the node no longer needs, and wait until it has",
             Self::TokenUnknown | Self::TokenUsed | Self::TokenExpired { .. } => {
@@ -183,6 +217,8 @@ impl Refused {
             Self::Unavailable { .. } => "try again; if it goes on, the coordinator's log says what failed",
             Self::InvalidSelector { .. }
             | Self::InviteInvalid { .. }
+            | Self::RolloutInvalid { .. }
+            | Self::DeedInvalid { .. }
             | Self::RequestInvalid { .. }
             | Self::Revoked { .. }
             | Self::VersionTaken { .. } => return None,

@@ -16,6 +16,8 @@ pub struct Facts {
     pub broker_connected: bool,
     /// The newest event of each app.
     pub last: BTreeMap<AppName, What>,
+    /// What rollouts and holds have to do with it.
+    pub lines: Vec<WhyLine>,
     /// What each app's refused release was seen to do.
     pub evidence: BTreeMap<AppName, Box<Evidence>>,
 }
@@ -32,6 +34,7 @@ pub fn why(node: &NodeView, facts: &Facts) -> Why {
     lines
         .extend(apps.into_iter().map(|(app, (desired, report))| Question { node, facts, app, desired, report }.line()));
     lines.extend(node.reported.iter().flat_map(|reported| &reported.apps).filter_map(|report| revoked(node, report)));
+    lines.extend(facts.lines.iter().cloned());
     if lines.is_empty() {
         let text = format!(
             "{} was not told to run anything yet; `orangery deploy APP@VERSION --to {}` does that.",

@@ -1,5 +1,7 @@
 //! What each node should run.
 
+use std::collections::BTreeMap;
+
 use orangery_wire::messages::{Desired, DesiredApp, FORMAT, ReleaseRef};
 use orangery_wire::{AppName, Generation, NodeId};
 use rusqlite::Row;
@@ -22,6 +24,22 @@ impl View<'_> {
         let sql = "SELECT app, generation, release, version FROM desired WHERE node = ?1 ORDER BY app";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([node.as_str()], desired_app)?.collect::<rusqlite::Result<_>>()?;
+        Ok(rows)
+    }
+
+    /// What every node should run of one app.
+    pub fn desired_of(&self, app: &AppName) -> Result<BTreeMap<NodeId, DesiredApp>, StoreError> {
+        let sql = "SELECT app, generation, release, version, node FROM desired WHERE app = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([app.as_str()], |row| Ok((parsed(row, 4)?, desired_app(row)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The nodes that are told about so many apps or more.
+    pub fn nodes_with_apps(&self, count: usize) -> Result<Vec<NodeId>, StoreError> {
+        let sql = "SELECT node FROM desired GROUP BY node HAVING count(*) >= ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([count], |row| parsed(row, 0))?.collect::<rusqlite::Result<_>>()?;
         Ok(rows)
     }
 

@@ -78,7 +78,7 @@ fn desired(generation: Generation, version: Option<&str>) -> DesiredApp {
 /// Plans `version` for one node and returns its step.
 fn step(row: &NodeRow, told: Option<&DesiredApp>, version: Option<&str>) -> PlanStep {
     let target = version.map(release);
-    let candidate = Candidate { row, desired: told, online: true };
+    let candidate = Candidate { row, desired: told, online: true, held: None };
     plan(&app(), target.as_ref(), &[candidate]).steps.remove(0)
 }
 
@@ -157,7 +157,10 @@ fn a_step_warns_of_what_is_known_to_fail() {
     let warning = |change: &dyn Fn(&mut ReleaseRow)| {
         let mut target = release("1.0.0");
         change(&mut target);
-        plan(&app(), Some(&target), &[Candidate { row: &row, desired: None, online: true }]).steps.remove(0).warning
+        plan(&app(), Some(&target), &[Candidate { row: &row, desired: None, online: true, held: None }])
+            .steps
+            .remove(0)
+            .warning
     };
     assert_eq!(warning(&|_| ()), None);
     let text = |change: &dyn Fn(&mut ReleaseRow)| warning(change).unwrap();
@@ -179,7 +182,7 @@ fn the_mark_changes_with_what_was_agreed_to_and_not_with_who_is_connected() {
     let row = node("garage", "x", vec![report(4, Some("1.1.0"), None)]);
     let told = desired(4, Some("1.1.0"));
     let mark = |version: Option<&str>, desired: Option<&DesiredApp>, online: bool, row: &NodeRow| -> Digest {
-        plan(&app(), version.map(release).as_ref(), &[Candidate { row, desired, online }]).mark
+        plan(&app(), version.map(release).as_ref(), &[Candidate { row, desired, online, held: None }]).mark
     };
     let shown = mark(Some("1.2.0"), Some(&told), true, &row);
     assert_eq!(shown, mark(Some("1.2.0"), Some(&told), false, &row));

@@ -58,6 +58,7 @@ fn node(desired: Vec<DesiredView>, apps: Option<Vec<AppReport>>) -> NodeView {
         desired,
         reported,
         health: None,
+        holds: vec![],
     }
 }
 

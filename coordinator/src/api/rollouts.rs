@@ -1,0 +1,245 @@
+//! Rollouts, and holds of nodes.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use orangery_wire::NodeId;
+use orangery_wire::rest::{
+    DeedRequest, ErrorBody, HoldRequest, HoldView, ReleaseHoldRequest, RolloutNode, RolloutPlan, RolloutRequest,
+    RolloutView, WaveView, WhyLine,
+};
+
+use super::body::Body;
+use super::deployments::check_standing;
+use super::error::ApiError;
+use super::{Parts, Shared};
+use crate::engine::{self, Refused, RolloutDeed};
+use crate::rollout::{Rollout, RolloutId, Scene, Stage, Waiting};
+use crate::store::{StoreError, View};
+
+/// Says what a rollout would be: its waves, written out, whom it leaves out, and which others lose nodes to it. Changes nothing.
+#[utoipa::path(post, path = "/v1/rollouts/plan", tag = "rollouts", security(("operator" = [])),
+    request_body = RolloutRequest,
+    responses((status = 200, body = RolloutPlan), (status = "default", body = ErrorBody)))]
+pub(super) async fn plan(
+    State(shared): State<Shared>,
+    Body(request): Body<RolloutRequest>,
+) -> Result<Json<RolloutPlan>, ApiError> {
+    check_standing(&shared, &request.app, Some(&request.version)).await?;
+    let begun =
+        shared.read(move |parts, view| engine::begin(view, &request, parts.engine.live(), (parts.clock)())).await?;
+    Ok(Json(begun?.plan))
+}
+
+/// Begins a rollout. With a plan's mark, only if it would still be the same; otherwise `plan_changed`.
+#[utoipa::path(post, path = "/v1/rollouts", tag = "rollouts", security(("operator" = [])),
+    request_body = RolloutRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn begin(
+    State(shared): State<Shared>,
+    Body(request): Body<RolloutRequest>,
+) -> Result<Json<RolloutView>, ApiError> {
+    check_standing(&shared, &request.app, Some(&request.version)).await?;
+    let id = shared.engine.begin_rollout(request).await?;
+    one(&shared, id).await
+}
+
+/// The newest hundred rollouts, the newest first, without their histories.
+#[utoipa::path(get, path = "/v1/rollouts", tag = "rollouts", security(("operator" = [])),
+    responses((status = 200, body = Vec<RolloutView>), (status = "default", body = ErrorBody)))]
+pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<RolloutView>>, ApiError> {
+    let read = |parts: &Parts, view: View<'_>| -> Result<Vec<RolloutView>, StoreError> {
+        view.rollouts()?.iter().map(|rollout| rollout_view(parts, view, rollout)).collect()
+    };
+    Ok(Json(shared.read(read).await?))
+}
+
+/// One rollout: its waves, where each node is and why, and what happened.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")),
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn show(
+    State(shared): State<Shared>,
+    Path(rollout): Path<String>,
+) -> Result<Json<RolloutView>, ApiError> {
+    one(&shared, number(&rollout)?).await
+}
+
+/// Tells nobody else until it is resumed.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/pause", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn pause(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, id, body, RolloutDeed::Pause).await
+}
+
+/// Goes on, in spite of the failures that are known: they do not count any more.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/resume", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn resume(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, id, body, RolloutDeed::Resume).await
+}
+
+/// Opens the next wave, whatever it waits for.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/promote", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn promote(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, id, body, RolloutDeed::Promote).await
+}
+
+/// Tells every node that it told the release to run again what was proven there before; also when the rollout is done.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/revert", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn revert(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, id, body, RolloutDeed::Revert).await
+}
+
+/// Approves the next wave: it opens when the one ahead has passed.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn approve(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, id, body, RolloutDeed::Approve).await
+}
+
+/// Holds a node: it is told nothing new, of one app or of any. Again: the newer reason and end count.
+#[utoipa::path(post, path = "/v1/nodes/{node}/hold", tag = "nodes", security(("operator" = [])),
+    params(("node" = String, Path, description = "Its name")), request_body = HoldRequest,
+    responses((status = 200, body = HoldView), (status = "default", body = ErrorBody)))]
+pub(super) async fn hold(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+    Body(request): Body<HoldRequest>,
+) -> Result<Json<HoldView>, ApiError> {
+    Ok(Json(shared.engine.hold(node_id(node)?, request).await?))
+}
+
+/// Ends a hold. Again: changes nothing.
+#[utoipa::path(post, path = "/v1/nodes/{node}/release", tag = "nodes", security(("operator" = [])),
+    params(("node" = String, Path, description = "Its name")), request_body = ReleaseHoldRequest,
+    responses((status = 204, description = "It is not held any more"), (status = "default", body = ErrorBody)))]
+pub(super) async fn release(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+    Body(request): Body<ReleaseHoldRequest>,
+) -> Result<StatusCode, ApiError> {
+    shared.engine.release_hold(node_id(node)?, request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+type Answer = Result<Json<RolloutView>, ApiError>;
+
+async fn with(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Body(request): Body<DeedRequest>,
+    deed: RolloutDeed,
+) -> Answer {
+    let id = number(&id)?;
+    shared.engine.with_rollout(id, deed, request).await?;
+    one(&shared, id).await
+}
+
+fn number(text: &str) -> Result<RolloutId, ApiError> {
+    text.parse()
+        .ok()
+        .filter(|id| *id <= i64::MAX as u64)
+        .ok_or_else(|| ApiError::not_found(format_args!("rollout {text}")))
+}
+
+fn node_id(node: String) -> Result<NodeId, Refused> {
+    node.parse().map_err(|_| Refused::UnknownNode { node, meant: None })
+}
+
+async fn one(shared: &Shared, id: RolloutId) -> Answer {
+    let read = move |parts: &Parts, view: View<'_>| -> Result<Option<RolloutView>, StoreError> {
+        let Some(rollout) = view.rollout(id)? else { return Ok(None) };
+        Ok(Some(RolloutView { log: view.rollout_log(id)?, ..rollout_view(parts, view, &rollout)? }))
+    };
+    shared.read(read).await?.map(Json).ok_or_else(|| Refused::UnknownRollout { rollout: id }.into())
+}
+
+fn rollout_view(parts: &Parts, view: View<'_>, rollout: &Rollout) -> Result<RolloutView, StoreError> {
+    let scene = scene(parts, view, rollout)?;
+    let places = rollout.places(&scene);
+    Ok(RolloutView {
+        rollout: rollout.id,
+        app: rollout.app.clone(),
+        version: rollout.release.version.clone(),
+        release: rollout.release.id,
+        status: rollout.status.as_str().to_owned(),
+        reason: rollout.reason(&scene),
+        on_failure: rollout.on_failure,
+        begun: rollout.begun.clone(),
+        waves: (0..rollout.waves.len()).filter_map(|wave| wave_view(rollout, &places, wave)).collect(),
+        log: Vec::new(),
+    })
+}
+
+fn scene(parts: &Parts, view: View<'_>, rollout: &Rollout) -> Result<Scene, StoreError> {
+    let scene = engine::scene_of(view, rollout, parts.engine.live(), (parts.clock)())?;
+    Ok(scene.unwrap_or_default())
+}
+
+fn wave_view(rollout: &Rollout, places: &BTreeMap<NodeId, Waiting>, k: usize) -> Option<WaveView> {
+    let wave = rollout.waves.get(k)?;
+    let node = |(node, turn): (&NodeId, &crate::rollout::Turn)| {
+        let place = places.get(node)?;
+        let (generation, earlier) = match &turn.stage {
+            Stage::Told(told) => (Some(told.generation), told.earlier.as_ref()),
+            Stage::Back(back) => (Some(back.generation), back.release.as_ref()),
+            Stage::Waiting | Stage::Left(_) => (None, None),
+        };
+        Some(RolloutNode {
+            node: node.clone(),
+            state: place.code.to_owned(),
+            text: place.text.clone(),
+            generation,
+            earlier: earlier.map(|earlier| earlier.version.clone()),
+        })
+    };
+    Some(WaveView {
+        wave: u32::try_from(k + 1).unwrap_or(u32::MAX),
+        soak_secs: wave.rule.soak_secs,
+        failures: wave.rule.failures,
+        trailing: wave.trailing,
+        approve: wave.rule.approve,
+        approved: wave.approved.clone(),
+        promoted: wave.promoted.clone(),
+        opened_at: wave.opened_at,
+        nodes: rollout.members(k).filter_map(node).collect(),
+    })
+}
+
+/// What rollouts and holds have to do with where a node is.
+pub(super) fn why(parts: &Parts, view: View<'_>, node: &NodeId) -> Result<Vec<WhyLine>, StoreError> {
+    let line = |app: Option<&orangery_wire::AppName>, code: &str, text: String| WhyLine {
+        app: app.cloned(),
+        code: code.to_owned(),
+        refusal: None,
+        evidence: None,
+        text,
+    };
+    let mut lines = Vec::new();
+    for hold in view.holds()?.remove(node).unwrap_or_default() {
+        let of = hold.app.as_ref().map(|app| format!(" --app {app}")).unwrap_or_default();
+        let what = engine::describe_hold(&hold);
+        let text = format!("{node} is {what}. It is told nothing new until `orangery node release {node}{of}`.");
+        lines.push(line(hold.app.as_ref(), "held", text));
+    }
+    for rollout in view.active_rollouts()?.iter().filter(|rollout| rollout.turns.contains_key(node)) {
+        let place = rollout.place(&scene(parts, view, rollout)?, node);
+        let waits = |place: &Waiting| !matches!(place.code, "soaked" | "back" | "superseded" | "told_otherwise");
+        if let Some(place) = place.filter(waits) {
+            let (id, version) = (rollout.id, &rollout.release.version);
+            let text = format!("In rollout {id} of {} {version}, {node} {}.", rollout.app, place.text);
+            lines.push(line(Some(&rollout.app), "in_rollout", text));
+        }
+    }
+    Ok(lines)
+}

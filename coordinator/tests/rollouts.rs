@@ -1,0 +1,292 @@
+//! Rollouts through the coordinator's REST API: a real engine and database, nodes that speak as they would.
+
+#![allow(clippy::unwrap_used)] // A test stops at the first surprise.
+
+mod fixture;
+
+use fixture::{Denied, Fixture, app_report, eventually, node, online, reference, reported};
+use orangery_wire::messages::{Desired, Refusal, RefusalCode, ReleaseRef};
+use orangery_wire::rest::{
+    Allowance, DeedRequest, DeployRequest, HoldRequest, HoldView, NodeView, OnFailure, Plan, ReleaseHoldRequest,
+    RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView, Why,
+};
+use orangery_wire::topics::Channel;
+
+/// Three nodes that run 1.0.0 of the greeter, and 1.1.0 is published.
+struct Site {
+    fixture: Fixture,
+    old: ReleaseRef,
+    new: ReleaseRef,
+    sequence: std::cell::Cell<u64>,
+}
+
+const NODES: [&str; 3] = ["attic", "cellar", "garage"];
+
+impl Site {
+    async fn start() -> Self {
+        let fixture = Fixture::start().await;
+        for name in NODES {
+            fixture.join(name).await;
+        }
+        let (old, new) = (reference(&fixture.publish("1.0.0").await), reference(&fixture.publish("1.1.0").await));
+        fixture.engine.hear(orangery::link::LinkEvent::Up).await.unwrap();
+        let site = Self { fixture, old, new, sequence: std::cell::Cell::new(0) };
+        let all = DeployRequest {
+            app: fixture::app(),
+            version: Some(site.old.version.clone()),
+            to: "all".into(),
+            plan: None,
+        };
+        site.fixture.operator().post::<Plan>("/v1/deployments", &all).await.unwrap();
+        for name in NODES {
+            site.fixture.say(&node(name), Channel::Online, online(true)).await;
+            site.proves(name, 1, &site.old).await;
+        }
+        site
+    }
+
+    /// A node says that it runs a release, and is looked at.
+    async fn proves(&self, name: &str, generation: u64, release: &ReleaseRef) {
+        self.report(name, app_report(generation, Some(release), Some(release))).await;
+    }
+
+    async fn refuses(&self, name: &str, generation: u64) {
+        let mut report = app_report(generation, Some(&self.new), Some(&self.old));
+        let reason = "status 500".to_owned();
+        report.refusal = Some(Refusal { release: self.new.id, code: RefusalCode::Unhealthy, reason });
+        self.report(name, report).await;
+    }
+
+    async fn report(&self, name: &str, report: orangery_wire::messages::AppReport) {
+        self.sequence.set(self.sequence.get() + 1);
+        self.fixture.report(&reported(&node(name), self.sequence.get(), vec![report])).await;
+        self.fixture.engine.look_at_rollouts().await.unwrap();
+    }
+
+    /// So many seconds pass, and are watched.
+    async fn pass(&self, secs: u64) {
+        for _ in 0..secs.div_ceil(5) {
+            self.fixture.clock.advance(5);
+            self.fixture.engine.look_at_rollouts().await.unwrap();
+        }
+    }
+
+    async fn begin(&self, request: &RolloutRequest) -> Result<RolloutView, Denied> {
+        self.fixture.operator().post("/v1/rollouts", request).await
+    }
+
+    async fn show(&self, id: u64) -> RolloutView {
+        self.fixture.operator().get(&format!("/v1/rollouts/{id}")).await.unwrap()
+    }
+
+    async fn deed(&self, id: u64, deed: &str) -> Result<RolloutView, Denied> {
+        let request = DeedRequest { by: "ann".into(), note: Some("because".into()) };
+        self.fixture.operator().post(&format!("/v1/rollouts/{id}/{deed}"), &request).await
+    }
+
+    /// What a node was told last: generation and version.
+    fn told(&self, name: &str) -> (u64, String) {
+        let desired: Desired = self.fixture.record.value(&node(name), Channel::Desired).unwrap();
+        (desired.apps[0].generation, desired.apps[0].release.as_ref().unwrap().version.to_string())
+    }
+
+    fn tolds(&self) -> [u64; 3] {
+        NODES.map(|name| self.told(name).0)
+    }
+}
+
+fn request(canary: Option<&str>, soak_secs: u64) -> RolloutRequest {
+    RolloutRequest {
+        app: fixture::app(),
+        version: "1.1.0".parse().unwrap(),
+        to: vec!["all".into()],
+        canaries: canary.iter().map(|name| node(name)).collect(),
+        waves: vec![],
+        policy: RolloutPolicy { soak_secs: vec![soak_secs], ..RolloutPolicy::default() },
+        deed: DeedRequest { by: "ann".into(), note: None },
+        plan: None,
+    }
+}
+
+fn code<T>(answer: Result<T, Denied>) -> (u16, String) {
+    let denied = answer.err().expect("it should have been denied");
+    (denied.status, denied.body.code)
+}
+
+#[tokio::test]
+async fn a_rollout_is_planned_begun_and_goes_on_by_proofs_alone() {
+    let site = Site::start().await;
+    let operator = site.fixture.operator();
+    let asked = request(Some("cellar"), 60);
+    let plan: RolloutPlan = operator.post("/v1/rollouts/plan", &asked).await.unwrap();
+    let waves: Vec<usize> = plan.waves.iter().map(|wave| wave.nodes.len()).collect();
+    assert_eq!((waves, plan.left_out.len(), plan.supersedes.len()), (vec![1, 2], 0, 0));
+    assert!(operator.get::<Vec<RolloutView>>("/v1/rollouts").await.unwrap().is_empty(), "a plan changes nothing");
+
+    let begun = site.begin(&RolloutRequest { plan: Some(plan.mark), ..asked.clone() }).await.unwrap();
+    assert_eq!((begun.rollout, begun.status.as_str()), (1, "running"));
+    assert_eq!(site.tolds(), [1, 2, 1], "the canary alone is told, at once");
+    let again = site.begin(&RolloutRequest { plan: Some(plan.mark), ..asked }).await;
+    assert_eq!(code(again), (409, "plan_changed".into()));
+
+    site.pass(300).await;
+    let why: Why = operator.get("/v1/nodes/attic/why").await.unwrap();
+    let waits = why.lines.iter().find(|line| line.code == "in_rollout").unwrap();
+    assert!(waits.text.contains("wave 2 of 2") && waits.text.contains("cellar was told"), "{}", waits.text);
+    site.proves("cellar", 2, &site.new).await;
+    site.pass(50).await;
+    assert_eq!(site.tolds(), [1, 2, 1], "it has not soaked");
+    site.pass(15).await;
+    assert_eq!(site.tolds(), [2, 2, 2]);
+    site.proves("attic", 2, &site.new).await;
+    site.proves("garage", 2, &site.new).await;
+    site.pass(65).await;
+    let done = site.show(1).await;
+    assert_eq!(done.status, "done", "{}", done.reason);
+    let codes: Vec<&str> = done.log.iter().map(|entry| entry.code.as_str()).collect();
+    assert_eq!(codes, ["begun", "wave_opened", "wave_opened", "done"]);
+    assert_eq!(done.log[0].by.as_deref(), Some("ann"));
+    assert_eq!(operator.get::<Vec<RolloutView>>("/v1/rollouts").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_pauses_it_and_people_decide() {
+    let site = Site::start().await;
+    site.begin(&request(Some("cellar"), 60)).await.unwrap();
+    site.refuses("cellar", 2).await;
+    let paused = site.show(1).await;
+    assert_eq!(paused.status, "paused");
+    assert!(paused.reason.contains("cellar") && paused.reason.contains("status 500"), "{}", paused.reason);
+    assert_eq!(code(site.deed(1, "approve").await), (409, "rollout_not_now".into()));
+    assert_eq!(code(site.deed(1, "promote").await), (409, "rollout_not_now".into()));
+    assert_eq!(site.deed(1, "resume").await.unwrap().status, "running");
+    site.pass(600).await;
+    assert_eq!(site.tolds(), [1, 2, 1], "nobody has proven anything");
+    assert!(site.deed(1, "promote").await.unwrap().waves[1].promoted.as_ref().is_some_and(|deed| deed.by == "ann"));
+    assert_eq!(site.tolds(), [2, 2, 2], "somebody knows better");
+    assert_eq!(site.deed(1, "revert").await.unwrap().status, "reverting");
+    assert_eq!(NODES.map(|name| site.told(name)), NODES.map(|_| (3, "1.0.0".to_owned())));
+    for name in NODES {
+        site.proves(name, 3, &site.old).await;
+    }
+    assert_eq!(site.show(1).await.status, "reverted");
+    assert_eq!(code(site.deed(1, "resume").await), (409, "rollout_not_now".into()));
+    assert_eq!(code(site.deed(9, "resume").await), (404, "unknown_rollout".into()));
+    assert_eq!(code(site.fixture.operator().get::<RolloutView>("/v1/rollouts/x").await), (404, "not_found".into()));
+}
+
+#[tokio::test]
+async fn one_failure_more_than_may_be_takes_the_release_back_by_itself() {
+    let site = Site::start().await;
+    let mut asked = request(None, 60);
+    asked.policy.on_failure = OnFailure::Revert;
+    asked.policy.failures = vec![Allowance::Count(1)];
+    site.begin(&asked).await.unwrap();
+    assert_eq!(site.tolds(), [2, 2, 2]);
+    site.refuses("attic", 2).await;
+    site.proves("garage", 2, &site.new).await;
+    assert_eq!(site.show(1).await.status, "running", "one may fail");
+    site.refuses("cellar", 2).await;
+    assert_eq!(NODES.map(|name| site.told(name)), NODES.map(|_| (3, "1.0.0".to_owned())));
+}
+
+#[tokio::test]
+async fn a_held_node_is_told_nothing_by_anybody_until_it_is_released() {
+    let site = Site::start().await;
+    let operator = site.fixture.operator();
+    let hold = |secs: Option<u64>, reason: Option<&str>| HoldRequest {
+        app: None,
+        expires_secs: secs,
+        deed: DeedRequest { by: "ann".into(), note: reason.map(str::to_owned) },
+    };
+    let post = async |hold: &HoldRequest| operator.post::<HoldView>("/v1/nodes/garage/hold", hold).await;
+    assert_eq!(code(post(&hold(None, None)).await), (422, "deed_invalid".into()), "a reason is needed");
+    assert_eq!(code(post(&hold(Some(0), Some("x"))).await), (422, "deed_invalid".into()));
+    let nobody = operator.post::<HoldView>("/v1/nodes/garaeg/hold", &hold(None, Some("x"))).await;
+    assert_eq!(code(nobody), (404, "unknown_node".into()));
+    post(&hold(Some(1_000), Some("being repaired"))).await.unwrap();
+    let shown: NodeView = operator.get("/v1/nodes/garage").await.unwrap();
+    assert_eq!(shown.holds[0].deed.note.as_deref(), Some("being repaired"));
+
+    let deploy =
+        DeployRequest { app: fixture::app(), version: Some(site.new.version.clone()), to: "garage".into(), plan: None };
+    let plan: Plan = operator.post("/v1/deployments", &deploy).await.unwrap();
+    assert!(!plan.steps[0].changes && plan.steps[0].warning.as_ref().is_some_and(|text| text.contains("held by ann")));
+    site.begin(&request(None, 0)).await.unwrap();
+    assert_eq!(site.tolds(), [2, 2, 1]);
+    let why: Why = operator.get("/v1/nodes/garage/why").await.unwrap();
+    let codes: Vec<&str> = why.lines.iter().map(|line| line.code.as_str()).collect();
+    assert_eq!(codes, ["up_to_date", "held", "in_rollout"]);
+    site.pass(1_010).await;
+    assert_eq!(site.tolds(), [2, 2, 2], "the hold has ended by itself");
+
+    post(&hold(None, Some("again"))).await.unwrap();
+    for _ in 0..2 {
+        operator.post::<()>("/v1/nodes/garage/release", &ReleaseHoldRequest { app: None }).await.unwrap();
+    }
+    assert!(operator.get::<NodeView>("/v1/nodes/garage").await.unwrap().holds.is_empty());
+}
+
+#[tokio::test]
+async fn a_newer_rollout_takes_the_nodes_that_it_names() {
+    let site = Site::start().await;
+    site.fixture.publish("1.2.0").await;
+    site.begin(&request(Some("cellar"), 60)).await.unwrap();
+    let newer = RolloutRequest { version: "1.2.0".parse().unwrap(), to: vec!["attic".into()], ..request(None, 0) };
+    let plan: RolloutPlan = site.fixture.operator().post("/v1/rollouts/plan", &newer).await.unwrap();
+    assert_eq!((plan.supersedes[0].rollout, plan.supersedes[0].nodes.len()), (1, 1));
+    site.begin(&newer).await.unwrap();
+    assert_eq!(site.told("attic"), (2, "1.2.0".into()));
+    let older = site.show(1).await;
+    let state = |name: &str| {
+        let nodes = older.waves.iter().flat_map(|wave| &wave.nodes);
+        nodes.into_iter().find(|place| place.node.as_str() == name).unwrap().state.clone()
+    };
+    assert_eq!(
+        (state("attic"), state("garage"), older.status.as_str()),
+        ("superseded".into(), "wave_ahead".into(), "running")
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_joins_meanwhile_comes_last_and_one_that_does_not_fit_is_left_out() {
+    let site = Site::start().await;
+    site.begin(&request(Some("cellar"), 60)).await.unwrap();
+    site.fixture.join("loft").await;
+    site.report("loft", app_report(0, None, None)).await;
+    site.fixture.join("barn").await;
+    let mut arm = reported(&node("barn"), 1, vec![]);
+    arm.platform = "linux/riscv64".into();
+    site.fixture.report(&arm).await;
+    let view = eventually("loft is in a wave", async || {
+        site.fixture.engine.look_at_rollouts().await.unwrap();
+        let view = site.show(1).await;
+        (view.waves.len() == 3).then_some(view)
+    })
+    .await;
+    assert!(view.waves[2].trailing && view.waves[2].nodes.len() == 1);
+    assert_eq!(view.waves[2].nodes[0].node, node("loft"));
+    let plan: RolloutPlan = site.fixture.operator().post("/v1/rollouts/plan", &request(None, 0)).await.unwrap();
+    assert_eq!(plan.left_out[0].node, node("barn"));
+    assert!(plan.left_out[0].reason.contains("linux/riscv64"), "{}", plan.left_out[0].reason);
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_with_its_code() {
+    let site = Site::start().await;
+    let refused = async |change: &dyn Fn(&mut RolloutRequest)| {
+        let mut asked = request(None, 60);
+        change(&mut asked);
+        code(site.begin(&asked).await)
+    };
+    let denied = |status: u16, code: &str| (status, code.to_owned());
+    assert_eq!(refused(&|asked| asked.to = vec![]).await, denied(422, "rollout_invalid"));
+    assert_eq!(refused(&|asked| asked.to = vec!["atic".into()]).await, denied(404, "unknown_node"));
+    assert_eq!(refused(&|asked| asked.to = vec!["site=moon".into()]).await, denied(422, "unknown_label"));
+    assert_eq!(refused(&|asked| asked.version = "9.9.9".parse().unwrap()).await.0, 404);
+    assert_eq!(refused(&|asked| asked.waves = vec!["50%".parse().unwrap()]).await, denied(422, "rollout_invalid"));
+    assert_eq!(refused(&|asked| asked.canaries = vec![node("moon")]).await, denied(422, "rollout_invalid"));
+    assert_eq!(refused(&|asked| asked.policy.done.secs = 0).await, denied(422, "rollout_invalid"));
+    assert_eq!(refused(&|asked| asked.deed.by = "a\u{1b}[2J".into()).await, denied(422, "deed_invalid"));
+    assert!(site.fixture.operator().get::<Vec<RolloutView>>("/v1/rollouts").await.unwrap().is_empty());
+}

@@ -1,0 +1,125 @@
+//! Rollouts with real processes: a coordinator that is killed in the middle, real agents, a good release and a bad one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use orangery_tests::fleet::{Fleet, Node};
+use orangery_tests::process::{eventually, fail, succeed};
+use orangery_wire::rest::{RolloutEntry, RolloutView};
+
+const NODES: [&str; 3] = ["attic", "cellar", "garage"];
+
+/// Nodes that give a sign of life each second: a soak ends with one.
+fn fleet_with_nodes() -> (Fleet, Vec<Node>) {
+    let fleet = Fleet::start();
+    let joined = |name: &&str| {
+        let mut node = fleet.joined(name, "[health]\ninterval_secs = 1\n");
+        node.start();
+        node
+    };
+    let nodes = NODES.iter().map(joined).collect();
+    fleet.publish("1.0.0", 200);
+    fleet.deploy("greeter@1.0.0", "all");
+    NODES.iter().for_each(|name| drop(fleet.settled_on(name, "1.0.0")));
+    (fleet, nodes)
+}
+
+fn show(fleet: &Fleet, id: u64) -> RolloutView {
+    let text = succeed(&mut fleet.orangery(&["rollout", "show", &id.to_string(), "--json"]));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn has_status(fleet: &Fleet, id: u64, status: &str) -> RolloutView {
+    eventually(&format!("rollout {id} is {status}"), || {
+        let view = show(fleet, id);
+        (view.status == status).then_some(view)
+    })
+}
+
+fn start(fleet: &Fleet, release: &str, options: &[&str]) {
+    let mut command = fleet.orangery(&["rollout", "start", release, "--nodes", "all", "--yes"]);
+    succeed(command.args(options));
+}
+
+fn told(fleet: &Fleet, node: &str) -> String {
+    fleet.view(node).unwrap().desired.first().and_then(|desired| desired.version.clone()).unwrap().to_string()
+}
+
+fn restart(fleet: &mut Fleet) {
+    fleet.coordinator().kill();
+    fleet.serve();
+}
+
+fn codes(view: &RolloutView) -> Vec<&str> {
+    view.log.iter().map(|entry: &RolloutEntry| entry.code.as_str()).collect()
+}
+
+#[test]
+fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
+    let (mut fleet, nodes) = fleet_with_nodes();
+
+    fleet.publish("1.1.0", 200);
+    start(&fleet, "greeter@1.1.0", &["--canary", "attic", "--waves", "100%", "--soak", "2s", "--approve-between"]);
+    restart(&mut fleet);
+    fleet.settled_on("attic", "1.1.0");
+    restart(&mut fleet);
+    let waits = eventually("only the approval is missing", || {
+        let why = succeed(&mut fleet.orangery(&["why", "garage", "greeter"]));
+        why.contains("rollout approve 1").then_some(why)
+    });
+    assert!(waits.contains("[in_rollout]") && waits.contains("wave 2 of 2"), "{waits}");
+    assert_eq!((told(&fleet, "garage"), told(&fleet, "cellar")), ("1.0.0".to_owned(), "1.0.0".to_owned()));
+    succeed(&mut fleet.orangery(&["rollout", "approve", "1", "--by", "ann", "--note", "looks fine"]));
+    restart(&mut fleet);
+    let done = has_status(&fleet, 1, "done");
+    assert_eq!(codes(&done), ["begun", "wave_opened", "approved", "wave_opened", "done"], "{:#?}", done.log);
+    assert_eq!(done.log[2].by.as_deref(), Some("ann"));
+    for node in &nodes {
+        fleet.settled_on(&node.name, "1.1.0");
+        eventually("1.1.0 serves", || (node.serves()? == "1.1.0").then_some(()));
+    }
+
+    fleet.publish("1.2.0", 500);
+    start(&fleet, "greeter@1.2.0", &["--canary", "attic", "--waves", "100%", "--soak", "2s"]);
+    restart(&mut fleet);
+    let paused = has_status(&fleet, 2, "paused");
+    assert!(paused.reason.contains("attic") && paused.reason.contains("unhealthy"), "{}", paused.reason);
+    let by_itself = paused.log.iter().find(|entry| entry.code == "paused").unwrap();
+    assert_eq!(
+        (by_itself.by.as_deref(), by_itself.node.as_ref().map(ToString::to_string)),
+        (None, Some("attic".into()))
+    );
+    let why = succeed(&mut fleet.orangery(&["why", "cellar"]));
+    assert!(why.contains("the rollout is paused") && why.contains("attic"), "{why}");
+    restart(&mut fleet);
+    succeed(&mut fleet.orangery(&["rollout", "revert", "2", "--note", "it answers 500"]));
+    restart(&mut fleet);
+    has_status(&fleet, 2, "reverted");
+    assert_eq!(NODES.map(|name| told(&fleet, name)), ["1.1.0", "1.1.0", "1.1.0"]);
+    for node in &nodes {
+        fleet.settled_on(&node.name, "1.1.0");
+        eventually("1.1.0 serves", || (node.serves()? == "1.1.0").then_some(()));
+        node.check();
+    }
+    for bystander in ["cellar", "garage"] {
+        assert_eq!(fleet.refusals(bystander), [], "{bystander} was never told");
+    }
+    let again = fail(&mut fleet.orangery(&["rollout", "resume", "2"]));
+    assert!(again.contains("rollout_not_now") && again.contains("reverted"), "{again}");
+}
+
+#[test]
+fn a_release_that_is_bad_on_the_canaries_goes_back_by_itself_and_a_held_node_is_left_alone() {
+    let (fleet, _nodes) = fleet_with_nodes();
+    succeed(&mut fleet.orangery(&["node", "hold", "garage", "--for", "1h", "--reason", "being repaired"]));
+    fleet.publish("1.1.0", 500);
+    start(&fleet, "greeter@1.1.0", &["--waves", "100%", "--on-failure", "revert", "--soak", "1s", "--failures", "1"]);
+    let reverted = has_status(&fleet, 1, "reverted");
+    assert!(codes(&reverted).contains(&"reverting"), "{:#?}", reverted.log);
+    assert_eq!(NODES.map(|name| told(&fleet, name)), ["1.0.0", "1.0.0", "1.0.0"]);
+    let held = fleet.view("garage").unwrap();
+    assert_eq!((held.desired[0].generation, held.holds.len()), (1, 1), "it was told nothing");
+    let why = succeed(&mut fleet.orangery(&["why", "garage"]));
+    assert!(why.contains("[held]") && why.contains("being repaired"), "{why}");
+    succeed(&mut fleet.orangery(&["node", "release", "garage"]));
+    assert!(fleet.view("garage").unwrap().holds.is_empty());
+}
