@@ -270,6 +270,9 @@ pub struct NodeFacts {
     pub boot: Option<String>,
     /// Seconds since it was last heard itself; `None`: not since the coordinator was started.
     pub heard_secs: Option<u64>,
+    /// The boot that it named when it connected; `None`: not since the coordinator was started. Until it has sent a proof in that
+    /// boot, a sign of life says nothing of what it runs.
+    pub heard_boot: Option<String>,
     /// Whether it is connected.
     pub online: bool,
     /// Whether it was revoked.

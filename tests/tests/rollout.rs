@@ -19,7 +19,9 @@ fn fleet_with_nodes() -> (Fleet, Vec<Node>) {
     let nodes = NODES.iter().map(joined).collect();
     fleet.publish("1.0.0", 200);
     fleet.deploy("greeter@1.0.0", "all");
-    NODES.iter().for_each(|name| drop(fleet.settled_on(name, "1.0.0")));
+    for name in NODES {
+        fleet.settled_on(name, "1.0.0");
+    }
     (fleet, nodes)
 }
 

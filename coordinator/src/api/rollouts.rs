@@ -148,7 +148,7 @@ async fn with(
 fn number(text: &str) -> Result<RolloutId, ApiError> {
     text.parse()
         .ok()
-        .filter(|id| *id <= i64::MAX as u64)
+        .filter(|id| i64::try_from(*id).is_ok())
         .ok_or_else(|| ApiError::not_found(format_args!("rollout {text}")))
 }
 

@@ -76,15 +76,13 @@ fn plan_text(plan: &RolloutPlan) -> String {
         ]
     };
     let rows: Vec<_> = plan.waves.iter().enumerate().map(row).collect();
-    let mut text = output::table(&["wave", "nodes", "soak", "may fail", "waits for"], &rows);
-    for out in &plan.left_out {
-        text += &format!("\nleft out: {}: {}", out.node, output::clean(&out.reason));
-    }
-    for older in &plan.supersedes {
+    let mut lines = vec![output::table(&["wave", "nodes", "soak", "may fail", "waits for"], &rows)];
+    lines.extend(plan.left_out.iter().map(|out| format!("left out: {}: {}", out.node, output::clean(&out.reason))));
+    lines.extend(plan.supersedes.iter().map(|older| {
         let names: Vec<&str> = older.nodes.iter().map(orangery_wire::NodeId::as_str).collect();
-        text += &format!("\nrollout {} of {} loses: {}", older.rollout, older.version, named(&names));
-    }
-    text
+        format!("rollout {} of {} loses: {}", older.rollout, older.version, named(&names))
+    }));
+    lines.join("\n")
 }
 
 /// All names, or the first dozen and how many there are.
@@ -159,9 +157,9 @@ async fn show(client: &Client, args: &ShowArgs) -> anyhow::Result<Outcome> {
     let mut view: RolloutView = client.get(&path).await?;
     if !args.watch {
         if args.json {
-            output::json(&view)?
+            output::json(&view)?;
         } else {
-            output::line(text(&view))?
+            output::line(text(&view))?;
         }
         return Ok(Outcome::Done);
     }

@@ -1,7 +1,7 @@
 //! What the engine does with what nodes say.
 
 use orangery_wire::NodeId;
-use orangery_wire::messages::{Event, FORMAT, Rejected, Reported, What};
+use orangery_wire::messages::{Event, FORMAT, Online, Rejected, Reported, What};
 use orangery_wire::topics::{Channel, topic};
 
 use super::command::Command;
@@ -143,8 +143,8 @@ impl Turn<'_> {
     }
 
     fn online(&mut self, node: &NodeId, payload: &[u8]) -> Result<Result<(), Rejected>, StoreError> {
-        let online = match intake::online(payload) {
-            Ok(online) => online.online,
+        let Online { online, boot_id } = match intake::online(payload) {
+            Ok(online) => online,
             Err(rejected) => return Ok(Err(rejected)),
         };
         self.meet(node)?;
@@ -154,6 +154,7 @@ impl Turn<'_> {
             // A will is what the broker says, not the node: it is no sign of life.
             if online {
                 seen.hear(now);
+                seen.boot = Some(boot_id);
             }
         });
         if before != online {

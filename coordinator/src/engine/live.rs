@@ -21,6 +21,8 @@ pub struct Seen {
     pub at: Option<UnixTime>,
     /// When that was, by a clock that nobody sets.
     pub heard: Option<Instant>,
+    /// The boot that it named when it connected.
+    pub boot: Option<String>,
     /// Its newest health.
     pub health: Option<Health>,
 }

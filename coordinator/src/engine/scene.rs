@@ -72,6 +72,7 @@ impl Fleet {
             has_reported: row.reported.is_some(),
             boot: row.reported.as_ref().map(|reported| reported.boot_id.clone()),
             heard_secs: seen.heard.map(|heard| heard.elapsed().as_secs()),
+            heard_boot: seen.boot,
             online: seen.online && !revoked,
             revoked,
             held: self.holds.get(&row.node).and_then(|holds| held(holds, &self.app)),

@@ -160,7 +160,8 @@ impl Rollout {
         }
         let ends = told.well_since.map(|since| since.saturating_add(soak_secs));
         let heard = self.heard(facts).and_then(|heard| u64::try_from(heard).ok());
-        told.soaked |= heard >= ends;
+        let is_of_this_boot = facts.heard_boot.is_none() || facts.heard_boot == facts.boot;
+        told.soaked |= is_of_this_boot && heard >= ends;
     }
 
     /// Whether the node's last proof is that it runs the release, which is proven there, and that its probes hold. That it has

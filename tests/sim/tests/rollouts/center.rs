@@ -31,6 +31,7 @@ pub struct Known {
     pub sequence: u64,
     /// When it was heard, in true time; lost by a kill.
     pub heard: Option<u64>,
+    pub heard_boot: Option<String>,
     pub online: bool,
     pub hold: Option<Hold>,
     pub site: &'static str,
@@ -82,6 +83,7 @@ impl Center {
                 has_reported: known.report.is_some(),
                 boot: known.boot.clone(),
                 heard_secs: known.heard.map(|heard| now - heard),
+                heard_boot: known.heard_boot.clone(),
                 online: known.online && self.is_listening,
                 revoked: false,
                 held: known.hold.as_ref().map(|hold| format!("held: {}", hold.reason)),
@@ -142,14 +144,15 @@ impl Center {
         self.rollouts.insert(id, planned.next.clone());
     }
 
-    pub fn hear(&mut self, node: &NodeId, now: u64) {
+    /// A sign of life; the node has named its boot when it connected.
+    pub fn hear(&mut self, node: &NodeId, now: u64, boot: u64) {
         let known = self.known.get_mut(node).unwrap();
-        (known.heard, known.online) = (Some(now), true);
+        (known.heard, known.heard_boot, known.online) = (Some(now), Some(boot.to_string()), true);
     }
 
     /// A proof arrives.
     pub fn report(&mut self, node: &NodeId, now: u64, report: AppReport, sequence: u64, boot: u64) {
-        self.hear(node, now);
+        self.hear(node, now, boot);
         let known = self.known.get_mut(node).unwrap();
         if sequence > known.sequence {
             known.generation = known.generation.max(report.generation);
@@ -161,7 +164,7 @@ impl Center {
     pub fn kill(&mut self) {
         self.is_up = false;
         for known in self.known.values_mut() {
-            (known.heard, known.online) = (None, false);
+            (known.heard, known.heard_boot, known.online) = (None, None, false);
         }
     }
 

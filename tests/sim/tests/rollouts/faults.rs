@@ -270,7 +270,7 @@ fn plant_after(mutant: Mutant, scene: &Scene, before: &rollout::Rollout, planned
         Mutant::GenerationIsReused => planned.assign.iter_mut().for_each(|telling| telling.generation -= 1),
         Mutant::ReasonIsMissing => drop(planned.waiting.pop_first()),
         Mutant::ReasonIsOld => {
-            planned.waiting = rollout::plan(before, &Scene { nodes: scene.nodes.clone(), ..Scene::default() }).waiting
+            planned.waiting = rollout::plan(before, &Scene { nodes: scene.nodes.clone(), ..Scene::default() }).waiting;
         }
         _ => {}
     }

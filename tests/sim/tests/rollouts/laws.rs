@@ -193,13 +193,14 @@ impl Laws {
         wave: usize,
     ) {
         let ahead = &next.waves[wave - 1];
-        let (mut proven, mut told_any, mut strays) = (0, false, Vec::new());
+        let (mut proven, mut told_any, mut strays, mut seen) = (0, false, Vec::new(), Vec::new());
         for (node, turn) in next.members(wave - 1) {
             let well = nodes[names[node]].longest_well(&next.release.id, now);
             let key = (next.id, node.clone());
             let told = self.told.get(&key);
             told_any |= matches!(turn.stage, Stage::Told(_));
             let left = matches!(turn.stage, Stage::Left(_));
+            seen.push(format!("{node} was well for {well} s of {}", ahead.rule.soak_secs));
             let overdue = told.is_some_and(|told| is_overdue(next, turn, told, listened, &scene.nodes[node]));
             if well + ON_ITS_WAY_SECS >= ahead.rule.soak_secs && well > 0 {
                 proven += 1;
@@ -209,7 +210,9 @@ impl Laws {
         }
         let what = || format!("wave {} of rollout {} opened: {}", wave + 1, next.id, strays.join(", "));
         self.demand(Law::WaveHasSoaked, strays.is_empty(), what);
-        let what = || format!("wave {} of rollout {} opened, and nobody ahead proved it", wave + 1, next.id);
+        let what = || {
+            format!("wave {} of rollout {} opened, and nobody ahead proved it: {}", wave + 1, next.id, seen.join(", "))
+        };
         self.demand(Law::WaveHasSoaked, proven > 0 || !told_any, what);
     }
 

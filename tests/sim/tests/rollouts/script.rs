@@ -59,7 +59,9 @@ struct Stage {
 
 impl Stage {
     fn say(&mut self, text: &str) {
-        self.said += &format!("    {text}\n");
+        self.said += "    ";
+        self.said += text;
+        self.said += "\n";
     }
 
     fn tell_news(&mut self) {

@@ -121,19 +121,18 @@ impl World {
 
     fn happens(&mut self, due: Due) {
         match due {
-            Due::Outcome(k, step, event) if self.nodes[k].step == step && self.nodes[k].is_on => self.core(k, event),
+            Due::Outcome(k, step, event) if self.nodes[k].step == step && self.nodes[k].is_on => self.core(k, &event),
             Due::Down(k, step) if self.nodes[k].step == step && self.nodes[k].is_on => self.go_down(k, 15),
-            Due::Outcome(..) | Due::Down(..) => {}
             Due::Start(k) => self.start(k),
             Due::Report(k, report, sequence, boot) => self.report_arrives(k, *report, sequence, boot),
             Due::Resend(k, sequence) if self.nodes[k].sequence == sequence => self.send_report(k),
-            Due::Resend(..) => {}
             Due::Health(k) => self.health(k),
             Due::Will(k) if !self.nodes[k].is_linked || !self.nodes[k].is_on => {
                 let name = self.nodes[k].name.clone();
                 self.center.known.get_mut(&name).unwrap().online = false;
             }
-            Due::Will(_) => {}
+            // What they were about is over.
+            Due::Outcome(..) | Due::Down(..) | Due::Resend(..) | Due::Will(_) => {}
             Due::Desired(k, desired) => self.desired_arrives(k, &desired),
             Due::Sour(k, id) => self.sour(k, id),
             Due::Tick => {
@@ -155,12 +154,12 @@ impl World {
     }
 
     /// The core takes an event and the world does what it asks for.
-    fn core(&mut self, k: usize, event: Event) {
+    fn core(&mut self, k: usize, event: &Event) {
         let now = self.now;
         let node = &mut self.nodes[k];
         let (asked, before) = (node.record.effect(), node.record.current);
         let changed = node.tell(event.clone(), now);
-        node.after(&event, &asked, now);
+        node.after(event, &asked, now);
         if let Some(current) = node.record.current
             && before != Some(current)
         {
@@ -278,7 +277,7 @@ impl World {
         let name = self.nodes[k].name.clone();
         let is_heard = self.is_reached(k) && self.center.known[&name].joined;
         if is_heard && !self.random.percent(self.options.loss_percent) {
-            self.center.hear(&name, self.now);
+            self.center.hear(&name, self.now, self.nodes[k].boots);
         }
         if self.nodes[k].healthy.is_none()
             && matches!(self.nodes[k].record.phase, Phase::Settled)
