@@ -176,6 +176,23 @@ async fn a_refusal_pauses_it_and_people_decide() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_told_again_has_another_try_in_the_rollout() {
+    let site = Site::start().await;
+    site.begin(&request(Some("cellar"), 60)).await.unwrap();
+    site.refuses("cellar", 2).await;
+    assert_eq!(site.show(1).await.status, "paused");
+    let app = fixture::app();
+    let again = DeployRequest { app, version: Some(site.new.version.clone()), to: "cellar".into(), plan: None };
+    site.fixture.operator().post::<Plan>("/v1/deployments", &again).await.unwrap();
+    assert_eq!(site.tolds(), [1, 3, 1]);
+    site.proves("cellar", 3, &site.new).await;
+    site.pass(65).await;
+    assert_eq!(site.tolds(), [1, 3, 1], "it is still paused");
+    site.deed(1, "resume").await.unwrap();
+    assert_eq!(site.tolds(), [2, 3, 2], "and proven by now");
+}
+
+#[tokio::test]
 async fn one_failure_more_than_may_be_takes_the_release_back_by_itself() {
     let site = Site::start().await;
     let mut asked = request(None, 60);
