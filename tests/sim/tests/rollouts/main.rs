@@ -64,22 +64,26 @@ fn no_law_is_broken_by_any_rollout() {
     assert!(least.iter().all(|count| *count >= 10), "{all:?}");
 }
 
-fn hold_large(nodes: usize) {
+fn hold_large(nodes: usize, seeds: std::ops::Range<u64>) {
     let begun = Instant::now();
-    let all = hold(Options { nodes, ..Options::of(1) });
+    let mut all = Counts::default();
+    for seed in seeds {
+        all.add(&hold(Options { nodes, ..Options::of(seed) }));
+    }
     println!("{nodes} nodes in {:.1} s: {all:?}", begun.elapsed().as_secs_f32());
-    assert!(all.commits > nodes as u64, "{all:?}");
+    // Most nodes have proven something new.
+    assert!(all.commits - all.cores > all.cores / 2, "{all:?}");
 }
 
 #[test]
 fn six_hundred_nodes_in_one_rollout_break_no_law() {
-    hold_large(600);
+    hold_large(600, 1..2);
 }
 
 #[test]
-#[ignore = "half a minute in a release build: `just test-long`"]
+#[ignore = "a minute in a release build: `just test-long`"]
 fn five_thousand_nodes_in_one_rollout_break_no_law() {
-    hold_large(5_000);
+    hold_large(5_000, 1..5);
 }
 
 #[test]
