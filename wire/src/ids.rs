@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::NAME_BYTES_MAX;
 
@@ -93,9 +94,8 @@ name_type!(
 );
 
 /// A SHA-256 digest; written as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
-#[serde(try_from = "String", into = "String")]
 pub struct Digest(pub [u8; 32]);
 
 impl FromStr for Digest {
@@ -123,25 +123,36 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
+// Messages and records are full of digests: no text is allocated for one.
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(&self.digits()).map_err(serde::ser::Error::custom)?)
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        let mut text = String::with_capacity(64);
-        text.extend(digest.digits().map(char::from));
-        text
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 lower-case hexadecimal digits (SHA-256)")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Digits)
     }
 }
 
 impl Digest {
-    /// Its digits. Messages and records are full of digests; formatting them byte by byte was a fifteenth of a node's work.
-    fn digits(&self) -> impl Iterator<Item = u8> {
-        self.0.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)])
+    fn digits(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
+        }
+        digits
     }
 }
 
@@ -151,9 +162,7 @@ fn hex_digit(value: u8) -> u8 {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 64];
-        digits.iter_mut().zip(self.digits()).for_each(|(to, digit)| *to = digit);
-        std::str::from_utf8(&digits).map_err(|_| fmt::Error)?.fmt(f)
+        std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?.fmt(f)
     }
 }
 
