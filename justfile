@@ -26,7 +26,7 @@ test-long:
 
 # one fleet in virtual time, again bit for bit: `just sim 7 --nodes 1000 --days 30`
 sim SEED *OPTIONS:
-    cargo run --release -p orangery-sim --bin sim -- {{SEED}} {{OPTIONS}}
+    cargo run --profile sim -p orangery-sim --bin sim -- {{SEED}} {{OPTIONS}}
 
 # the systemd runner, and whole boards, under a booted systemd; needs root, systemd-container and mmdebstrap
 test-nspawn:
