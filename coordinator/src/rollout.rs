@@ -11,7 +11,7 @@
 //!    or is accounted for: it failed and that many may, it was away and that is skipped, it cannot be told.
 //! 2. When more nodes of a wave fail than may, nobody is told the release any more.
 //! 3. Time counts only while the coordinator listens ([`Rollout::watched_secs`]): a coordinator that was away, a broker that was
-//!    not reached or a clock that jumped end no soak and make no node late. docs/adr/0012 says why.
+//!    not reached or a clock that jumped end no soak and make no node late. docs/adr/0013 says why.
 
 use std::collections::BTreeMap;
 
