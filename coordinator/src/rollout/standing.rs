@@ -178,7 +178,7 @@ impl Rollout {
         })
     }
 
-    /// Where a node stands, after [`Self::observe`]; `None` for one that nobody knows.
+    /// Where a node stands, after `observe`; `None` for one that nobody knows.
     pub fn standing(&self, node: &NodeId, turn: &Turn, scene: &Scene) -> Option<Standing> {
         let facts = scene.nodes.get(node)?;
         Some(self.standing_of(turn, facts, scene))
