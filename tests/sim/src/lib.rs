@@ -29,10 +29,11 @@ mod world;
 
 pub use laws::{Law, Violation};
 pub use options::{Mutant, Options};
+pub use random::Random;
 pub use summary::{Counts, Summary};
 pub use trace::Printing;
 
-/// Many small texts live for a moment, and some die on another thread. (In a debug build it checks itself, which is slow.)
+/// Many small texts live for a moment. (In a debug build it checks itself, which is slow.)
 #[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

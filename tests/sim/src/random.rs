@@ -40,9 +40,14 @@ impl Random {
         self.below(100) < share
     }
 
+    /// One of the numbers below `count`.
+    pub fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).unwrap_or(0)
+    }
+
     /// One of them.
     pub fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        all.get(usize::try_from(self.below(all.len() as u64)).unwrap_or(0))
+        all.get(self.index(all.len()))
     }
 
     /// A time that is usually a part of `usual` and now and then many times longer: most failures are short, some are not.

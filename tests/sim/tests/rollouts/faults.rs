@@ -1,6 +1,7 @@
 //! What goes wrong, who changes their mind, and which fault is planted.
 
 use orangery::rollout::{self, Planned, RolloutId, Scene, Stage, Standing, Status, Telling};
+use orangery_sim::Random;
 use orangery_wire::messages::Phase;
 use orangery_wire::rest::{Allowance, Deadline, OnFailure, Overdue, RolloutPolicy, RolloutRequest, WaveSize};
 
@@ -8,7 +9,6 @@ use crate::center::Hold;
 use crate::kinds::Mutant;
 use crate::laws::Law;
 use crate::node::{Fate, app, release};
-use crate::random::Random;
 use crate::world::{Due, TICK, World};
 
 /// When faults stop.

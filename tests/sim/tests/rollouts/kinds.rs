@@ -1,7 +1,8 @@
 //! Kinds of worlds, the faults that are planted into them, and what was tried.
 
+use orangery_sim::Random;
+
 use crate::laws::Law;
-use crate::random::Random;
 
 /// A fault that is planted into the planner, or around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub struct Options {
 impl Options {
     /// The usual world of a seed.
     pub fn of(seed: u64) -> Self {
-        let mut random = Random(seed ^ 0x5eed);
+        let mut random = Random::new(seed ^ 0x5eed);
         let nodes = 3 + random.index(14);
         Self { seed, nodes, loss_percent: random.below(15), mutant: None }
     }

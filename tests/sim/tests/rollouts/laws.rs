@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orangery::rollout::{NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Status, Turn};
+use orangery_sim::Random;
 use orangery_wire::NodeId;
 use orangery_wire::messages::{Phase, ReleaseRef};
 use orangery_wire::rest::Overdue;
 
 use crate::node::Node;
-use crate::random::Random;
 
 /// A message may be on its way so long; what it says is not known before.
 const ON_ITS_WAY_SECS: u64 = 45;

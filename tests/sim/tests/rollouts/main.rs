@@ -13,7 +13,6 @@ mod faults;
 mod kinds;
 mod laws;
 mod node;
-mod random;
 mod script;
 mod world;
 

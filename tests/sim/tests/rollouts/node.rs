@@ -1,10 +1,9 @@
 //! A node: the agent's real deployment core, and a world around it that does what the core asks for.
 
 use orangery_agent::deployment::{Effect, Event, Phase, Reason, Record};
+use orangery_sim::Random;
 use orangery_wire::messages::{AppReport, DesiredApp, RefusalCode, ReleaseRef};
 use orangery_wire::{AppName, Digest, NodeId, ReleaseId};
-
-use crate::random::Random;
 
 /// What a release does on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

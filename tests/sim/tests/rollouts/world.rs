@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use orangery::rollout::RolloutId;
 use orangery_agent::deployment::{Event, Phase};
+use orangery_sim::Random;
 use orangery_wire::NodeId;
 use orangery_wire::messages::{AppReport, DesiredApp};
 use orangery_wire::rest::DeedRequest;
@@ -13,7 +14,6 @@ use crate::center::{Center, Known};
 use crate::kinds::{Counts, Options};
 use crate::laws::Laws;
 use crate::node::{Fate, Node, Outcome, release};
-use crate::random::Random;
 
 /// Seconds between two looks of the coordinator.
 pub const TICK: u64 = 10;
@@ -68,7 +68,7 @@ impl World {
         let mut world = Self {
             options,
             now: 0,
-            random: Random(options.seed),
+            random: Random::new(options.seed),
             nodes: Vec::new(),
             center: Center { is_up: true, is_listening: true, ..Center::default() },
             laws: Laws::default(),
