@@ -7,7 +7,7 @@ use orangery_wire::messages::{AppReport, What};
 use orangery_wire::rest::{EventView, NodeView, Status};
 
 pub use crate::node::{Node, get};
-use crate::process::{Around, Running, agents_platform, eventually, output, program, succeed};
+use crate::process::{Around, Running, eventually, output, program, succeed};
 
 /// A coordinator with a directory of its own, and the owner's keys.
 pub struct Fleet {
@@ -157,7 +157,7 @@ impl Fleet {
         self.publish_tree("greeter", version, &tree, manifest);
     }
 
-    /// Any directory as a release of any app, for the agent's platform.
+    /// Any directory as a release of any app, for this machine's platform.
     pub fn publish_tree(&self, app: &str, version: &str, tree: &Path, manifest: &str) {
         succeed(&mut self.release("publish", app, version, tree, manifest));
     }
@@ -166,7 +166,7 @@ impl Fleet {
     pub fn release(&self, deed: &str, app: &str, version: &str, tree: &Path, manifest: &str) -> Command {
         let file = self.path().join(format!("{app}-{version}.toml"));
         std::fs::write(&file, manifest).expect("the manifest can be written");
-        let platform = format!("{}={}", agents_platform(), tree.display());
+        let platform = format!("{}={}", orangery_wire::manifest::this_platform(), tree.display());
         let mut command = self.orangery(&["release", deed, "--app", app, "--version", version]);
         command.args(["--platform", &platform, "--manifest"]).arg(&file).args(["--level", "3"]);
         command

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
@@ -45,22 +44,6 @@ pub fn program(name: &str) -> PathBuf {
         directory
     });
     directory.join(name)
-}
-
-/// The platform, as manifests name it, of the agent under test: of another machine than this one, if `ORANGERY_PROGRAMS` has such
-/// an agent (and the kernel knows who runs it).
-pub fn agents_platform() -> String {
-    // The machine of an ELF header: elf(5), e_machine, which is little-endian on all that there is.
-    let mut header = [0; 20];
-    let agent = program("orangery-agent");
-    File::open(&agent)
-        .and_then(|mut file| file.read_exact(&mut header))
-        .unwrap_or_else(|error| panic!("cannot read {}: {error}", agent.display()));
-    match u16::from_le_bytes([header[18], header[19]]) {
-        183 => "linux/arm64".to_owned(),
-        40 => "linux/arm".to_owned(),
-        _ => orangery_wire::manifest::this_platform(),
-    }
 }
 
 fn build(directory: &Path) {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use orangery_tests::fleet::{Fleet, GREETER, Node};
 use orangery_tests::mqtt;
-use orangery_tests::process::{agents_platform, eventually, fail, succeed};
+use orangery_tests::process::{eventually, fail, succeed};
 use orangery_tests::random::Random;
 use orangery_tests::small_disk::SmallDisk;
 use orangery_wire::Digest;
-use orangery_wire::manifest::Manifest;
+use orangery_wire::manifest::{Manifest, this_platform};
 use orangery_wire::messages::{Phase, RefusalCode, What};
 use orangery_wire::rest::EventView;
 use orangery_wire::token::Token;
@@ -102,7 +102,7 @@ impl World {
         let release: orangery_wire::rest::ReleaseView = serde_json::from_str(&show).unwrap();
         let path = format!("/targets/greeter/{version}/{}.manifest.json", release.id);
         let manifest = runtime.block_on(client.file(&path)).unwrap().expect("the manifest is there");
-        Manifest::parse(&manifest).unwrap().platforms[&agents_platform()].pack.digest
+        Manifest::parse(&manifest).unwrap().platforms[&this_platform()].pack.digest
     }
 
     /// Waits for the refusal, or for the word that it will be tried again.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use orangery_tests::fleet::{Fleet, GREETER};
-use orangery_tests::process::{agents_platform, output, program};
+use orangery_tests::process::{output, program};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/ci/deploy.sh");
 
@@ -28,7 +28,7 @@ fn deploy(fleet: &Fleet, version: &str, health: u16, manifest: &str) -> (Option<
     let mut script = Command::new(SCRIPT);
     script.arg("all").current_dir(work).env("PATH", path.unwrap()).env("ORANGERY_DIR", fleet.home());
     script.env("APP", "greeter").env("VERSION", version).env("MANIFEST", "greeter.toml").env("FILES", tree);
-    script.env("PLATFORM", agents_platform()).env("WATCH_SECS", "0").env("TIMEOUT", "60s");
+    script.env("PLATFORM", orangery_wire::manifest::this_platform()).env("WATCH_SECS", "0").env("TIMEOUT", "60s");
     let answer = output(&mut script);
     let said = [answer.stdout, answer.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     (answer.status.code(), said)
