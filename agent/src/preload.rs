@@ -120,7 +120,9 @@ pub async fn install(disk: &dyn Disk, layout: &Layout, clock: &Arc<Clock>, event
             continue;
         }
         match bring(disk, layout, &next.path, clock, events).await {
-            Some(Ended::Outdated) => tracing::info!(path, "what came with the image is outdated, and is removed"),
+            Some(Ended::Outdated) => {
+                tracing::info!(path, "the app has a record already; what came with the image is removed");
+            }
             Some(Ended::Installed) => tracing::info!(path, "what came with the image is installed"),
             Some(Ended::Refused(reason)) => {
                 tracing::warn!(path, reason, "what came with the image is not installed");

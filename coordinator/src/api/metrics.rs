@@ -19,11 +19,10 @@ use crate::store::{StoreError, View};
         (status = "default", body = ErrorBody)))]
 pub(super) async fn metrics(State(shared): State<Shared>) -> Result<impl IntoResponse, ApiError> {
     let mut facts = shared.read(facts).await?;
-    let parts = shared.clone();
     facts.expiries = shared.blocking(|parts| Ok::<_, ApiError>(parts.repository.expiries())).await?;
-    facts.database_bytes = tokio::fs::metadata(&parts.database).await.map_or(0, |found| found.len());
-    facts.disk_free_bytes = rustix::fs::statvfs(&parts.database).ok().map(|disk| disk.f_bavail * disk.f_frsize);
-    let page = parts.metrics.page(&facts).map_err(|error| ApiError::internal(&error))?;
+    facts.database_bytes = tokio::fs::metadata(&shared.database).await.map_or(0, |found| found.len());
+    facts.disk_free_bytes = rustix::fs::statvfs(&shared.database).ok().map(|disk| disk.f_bavail * disk.f_frsize);
+    let page = shared.metrics.page(&facts).map_err(|error| ApiError::internal(&error))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))
 }
 
