@@ -72,6 +72,12 @@ pub enum BackupError {
         /// The coordinator's directory.
         directory: PathBuf,
     },
+    /// Something that is no file and no directory, and would not be there after a restore.
+    #[error("{} is a link or something else that is no plain file; put the file itself there, or move it out of the directory", path.display())]
+    Strange {
+        /// It.
+        path: PathBuf,
+    },
     /// It would overwrite something, or be a part of itself.
     #[error("cannot write {}: {reason}", path.display())]
     Place {

@@ -121,6 +121,11 @@ fn what_is_not_a_whole_backup_is_refused_and_nothing_is_overwritten() {
     assert!(again.contains("never overwritten"), "{again}");
     let inside = fail(fleet.orangery(&["backup", "--out"]).arg(fleet.home().join("coordinator/b.tar")));
     assert!(inside.contains("outside"), "{inside}");
+    let link = fleet.home().join("coordinator/link");
+    std::os::unix::fs::symlink("ca.pem", &link).unwrap();
+    let linked = fail(fleet.orangery(&["backup", "--out"]).arg(fleet.path().join("linked.tar")));
+    assert!(linked.contains("no plain file"), "{linked}");
+    fs::remove_file(link).unwrap();
     let over = fail(fleet.orangery(&["restore"]).arg(&kept));
     assert!(over.contains("nothing is restored over a coordinator"), "{over}");
     burn(&mut fleet);

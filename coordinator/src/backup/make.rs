@@ -58,15 +58,20 @@ impl Plan {
             let (path, name) = (entry.path(), entry.file_name());
             // What begins with a dot is being written; of the database there is a copy of its own.
             let passing = name.as_encoded_bytes().starts_with(b".") || name == "lock" || self.is_of_database(&path);
-            let Ok(metadata) = entry.metadata() else { continue };
             if passing || !wanted(&path) {
                 continue;
             }
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                found => found.map_err(read_failed(&path))?,
+            };
             if metadata.is_dir() {
                 self.walk(&path, wanted)?;
             } else if metadata.is_file() {
                 self.bytes += metadata.len();
                 self.files.push(path);
+            } else {
+                return Err(BackupError::Strange { path });
             }
         }
         Ok(())
