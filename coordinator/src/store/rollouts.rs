@@ -12,6 +12,8 @@ use crate::rollout::{Rollout, RolloutId, Turn};
 
 /// Most entries of a rollout's history that one read returns.
 const LOG_READ_MAX: u32 = 200;
+/// Entries of a rollout's history that are kept.
+const LOG_KEPT_MAX: u32 = 2_000;
 /// Most rollouts that one read returns.
 const ROLLOUTS_READ_MAX: u32 = 100;
 
@@ -112,9 +114,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Adds to a rollout's history.
+    /// Adds to a rollout's history, of which the oldest entries go when it is too long: a node may change its mind for ever.
     pub fn add_to_log(&self, id: RolloutId, entry: &RolloutEntry) -> Result<(), StoreError> {
         self.execute("INSERT INTO rollout_log (rollout, entry) VALUES (?1, ?2)", (id, to_json(entry)))?;
+        self.execute(
+            "DELETE FROM rollout_log WHERE rollout = ?1 AND id <= \
+             (SELECT id FROM rollout_log WHERE rollout = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (id, LOG_KEPT_MAX),
+        )?;
         Ok(())
     }
 
@@ -138,5 +145,35 @@ impl Batch<'_> {
     pub fn end_hold(&self, node: &NodeId, app: Option<&AppName>) -> Result<bool, StoreError> {
         let ended = self.execute("DELETE FROM holds WHERE node = ?1 AND app = ?2", (node.as_str(), app_column(app)))?;
         Ok(ended == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_history_loses_its_oldest_entries_and_never_those_of_another_rollout() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&directory.path().join("coordinator.db")).unwrap();
+        let entry =
+            |text: String| RolloutEntry { at: 0, code: "failed".into(), by: None, wave: None, node: None, text };
+        store
+            .commit(|batch| {
+                for id in [1, 2] {
+                    batch.execute("INSERT INTO rollouts (id, is_active, rollout) VALUES (?1, 0, '{}')", [id])?;
+                }
+                batch.add_to_log(1, &entry("the other".into()))?;
+                (0..LOG_KEPT_MAX + 50).try_for_each(|n| batch.add_to_log(2, &entry(n.to_string())))
+            })
+            .unwrap();
+        let count = |id: u64| -> u32 {
+            let sql = "SELECT count(*) FROM rollout_log WHERE rollout = ?1";
+            store.view().connection.query_row(sql, [id], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((count(1), count(2)), (1, LOG_KEPT_MAX));
+        let newest = store.view().rollout_log(2).unwrap().pop().unwrap();
+        assert_eq!(newest.text, (LOG_KEPT_MAX + 49).to_string());
     }
 }
