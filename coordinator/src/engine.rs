@@ -36,7 +36,7 @@ pub use self::deploy::Survey;
 pub use self::live::{Live, Seen};
 pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
-pub use self::rollouts::{Beginning, RolloutDeed, begin, look, scene_of};
+pub use self::rollouts::{Beginning, RolloutDeed, Scenes, begin, look};
 pub use self::scene::describe_hold;
 pub use self::why::{Facts, brought, why};
 use crate::ca::Issued;

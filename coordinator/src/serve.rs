@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use orangery_wire::topics::Channel;
-use orangery_wire::{Digest, NodeId, UnixTime};
+use orangery_wire::{NodeId, UnixTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -29,6 +29,7 @@ use crate::tls::{ServerCertificate, TlsError, client_config};
 
 mod process;
 mod rollouts;
+mod tokens;
 
 /// Requests under way get this long to end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -209,7 +210,7 @@ impl Running {
         let keys = &config.keys;
         let ca = Ca::load(&keys.ca_key, &keys.ca)?;
         let certificate = ServerCertificate::from_pem(&read(&keys.server)?, &read(&keys.server_key)?)?;
-        let (operator_token, metrics_token) = (operator_token(config)?, metrics_token(config)?);
+        let (operator_token, metrics_token) = (tokens::operator(config)?, tokens::metrics(config)?);
         let (core, live, reader) = open_database(config, &clock)?;
         let repository = Arc::new(Repository::open(repository_files(config), clock())?);
         let artifacts = Artifacts::open(&config.blobs(), config.limits.blob_bytes_max)?;
@@ -306,24 +307,6 @@ impl Running {
 
 fn read(path: &Path) -> Result<String, ServeError> {
     std::fs::read_to_string(path).map_err(|source| ServeError::Read { path: path.to_owned(), source })
-}
-
-/// An empty or damaged file is an error: there is no operator without a token.
-fn operator_token(config: &Config) -> Result<Digest, ServeError> {
-    token_digest(&config.keys.operator_token_sha256, "orangery init")
-}
-
-/// Without a file nobody but the operator reads the metrics.
-fn metrics_token(config: &Config) -> Result<Option<Digest>, ServeError> {
-    let path = &config.keys.metrics_token_sha256;
-    path.exists().then(|| token_digest(path, "orangery keys metrics-token")).transpose()
-}
-
-fn token_digest(path: &Path, written_by: &'static str) -> Result<Digest, ServeError> {
-    let digest: Option<Digest> = read(path)?.trim().parse().ok();
-    let of_nothing = crate::sha256::digest(b"");
-    let token = || ServeError::Token { path: path.to_owned(), written_by };
-    digest.filter(|digest| *digest != of_nothing).ok_or_else(token)
 }
 
 fn open_database(config: &Config, clock: &Clock) -> Result<(Core, Arc<Live>, Reader), ServeError> {

@@ -15,8 +15,8 @@ use super::body::Body;
 use super::deployments::check_standing;
 use super::error::ApiError;
 use super::{Parts, Shared};
-use crate::engine::{self, Refused, RolloutDeed};
-use crate::rollout::{Rollout, RolloutId, Scene, Stage, Waiting};
+use crate::engine::{self, Refused, RolloutDeed, Scenes};
+use crate::rollout::{Rollout, RolloutId, Stage, Waiting};
 use crate::store::{StoreError, View};
 
 /// Says what a rollout would be: its waves, written out, whom it leaves out, and which others lose nodes to it. Changes nothing.
@@ -51,7 +51,8 @@ pub(super) async fn begin(
     responses((status = 200, body = Vec<RolloutView>), (status = "default", body = ErrorBody)))]
 pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<RolloutView>>, ApiError> {
     let read = |parts: &Parts, view: View<'_>| -> Result<Vec<RolloutView>, StoreError> {
-        view.rollouts()?.iter().map(|rollout| rollout_view(parts, view, rollout)).collect()
+        let mut scenes = scenes(parts, view);
+        view.rollouts()?.iter().map(|rollout| rollout_view(&mut scenes, rollout)).collect()
     };
     Ok(Json(shared.read(read).await?))
 }
@@ -159,13 +160,13 @@ fn node_id(node: String) -> Result<NodeId, Refused> {
 async fn one(shared: &Shared, id: RolloutId) -> Answer {
     let read = move |parts: &Parts, view: View<'_>| -> Result<Option<RolloutView>, StoreError> {
         let Some(rollout) = view.rollout(id)? else { return Ok(None) };
-        Ok(Some(RolloutView { log: view.rollout_log(id)?, ..rollout_view(parts, view, &rollout)? }))
+        Ok(Some(RolloutView { log: view.rollout_log(id)?, ..rollout_view(&mut scenes(parts, view), &rollout)? }))
     };
     shared.read(read).await?.map(Json).ok_or_else(|| Refused::UnknownRollout { rollout: id }.into())
 }
 
-fn rollout_view(parts: &Parts, view: View<'_>, rollout: &Rollout) -> Result<RolloutView, StoreError> {
-    let scene = scene(parts, view, rollout)?;
+fn rollout_view(scenes: &mut Scenes<'_>, rollout: &Rollout) -> Result<RolloutView, StoreError> {
+    let scene = scenes.of(rollout)?.unwrap_or_default();
     let places = rollout.places(&scene);
     Ok(RolloutView {
         rollout: rollout.id,
@@ -181,9 +182,8 @@ fn rollout_view(parts: &Parts, view: View<'_>, rollout: &Rollout) -> Result<Roll
     })
 }
 
-fn scene(parts: &Parts, view: View<'_>, rollout: &Rollout) -> Result<Scene, StoreError> {
-    let scene = engine::scene_of(view, rollout, parts.engine.live(), (parts.clock)())?;
-    Ok(scene.unwrap_or_default())
+fn scenes<'a>(parts: &'a Parts, view: View<'a>) -> Scenes<'a> {
+    Scenes::new(view, parts.engine.live(), (parts.clock)())
 }
 
 fn wave_view(rollout: &Rollout, places: &BTreeMap<NodeId, Waiting>, k: usize) -> Option<WaveView> {
@@ -232,8 +232,9 @@ pub(super) fn why(parts: &Parts, view: View<'_>, node: &NodeId) -> Result<Vec<Wh
         let text = format!("{node} is {what}. It is told nothing new until `orangery node release {node}{of}`.");
         lines.push(line(hold.app.as_ref(), "held", text));
     }
+    let mut scenes = scenes(parts, view);
     for rollout in view.active_rollouts()?.iter().filter(|rollout| rollout.turns.contains_key(node)) {
-        let place = rollout.place(&scene(parts, view, rollout)?, node);
+        let place = rollout.place(&scenes.of(rollout)?.unwrap_or_default(), node);
         let waits = |place: &Waiting| !matches!(place.code, "soaked" | "back" | "superseded" | "told_otherwise");
         if let Some(place) = place.filter(waits) {
             let (id, version) = (rollout.id, &rollout.release.version);

@@ -1,8 +1,11 @@
 //! Rollouts: begun, looked at, and told how to go on. What follows is decided by [`crate::rollout`]; here it is read and kept.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use orangery_wire::limits::{REASON_BYTES_MAX, reason};
 use orangery_wire::rest::{Deed, DeedRequest, PlannedWave, RolloutEntry, RolloutPlan, RolloutRequest, Superseding};
-use orangery_wire::{NodeId, UnixTime};
+use orangery_wire::{AppName, NodeId, UnixTime};
 
 use super::core::{Done, Turn};
 use super::live::Live;
@@ -283,20 +286,33 @@ fn tell(rollout: &Rollout, entry: &RolloutEntry) {
 
 /// What follows from a rollout now. `None` if its release is not known, which only a database put together by hand can say.
 pub fn look(view: View<'_>, rollout: &Rollout, live: &Live, now: UnixTime) -> Result<Option<Planned>, StoreError> {
-    Ok(scene_of(view, rollout, live, now)?.map(|scene| rollout::plan(rollout, &scene)))
+    Ok(Scenes::new(view, live, now).of(rollout)?.map(|scene| rollout::plan(rollout, &scene)))
 }
 
-/// What a rollout is planned by now.
-pub fn scene_of(
-    view: View<'_>,
-    rollout: &Rollout,
-    live: &Live,
+/// What rollouts are planned by at one moment. The fleet is read once for each app, whatever the number of its rollouts.
+pub struct Scenes<'a> {
+    view: View<'a>,
+    live: &'a Live,
     now: UnixTime,
-) -> Result<Option<rollout::Scene>, StoreError> {
-    let Some(release) = view.release(&rollout.app, &rollout.release.version)? else { return Ok(None) };
-    let fleet = Fleet::read(view, &rollout.app)?;
-    // Whoever a newer rollout chose stays with it, when that has ended too.
-    let newer = view.rollouts_after(rollout.id)?.into_iter().filter(|newer| newer.app == rollout.app);
-    let newer: Vec<String> = newer.flat_map(|newer| newer.to).collect();
-    Ok(Some(fleet.scene(&rollout.to, &release, &newer, live, now)))
+    fleets: BTreeMap<AppName, Fleet>,
+}
+
+impl<'a> Scenes<'a> {
+    /// Nothing is read yet.
+    pub fn new(view: View<'a>, live: &'a Live, now: UnixTime) -> Self {
+        Self { view, live, now, fleets: BTreeMap::new() }
+    }
+
+    /// What one rollout is planned by.
+    pub fn of(&mut self, rollout: &Rollout) -> Result<Option<rollout::Scene>, StoreError> {
+        let Some(release) = self.view.release(&rollout.app, &rollout.release.version)? else { return Ok(None) };
+        let fleet = match self.fleets.entry(rollout.app.clone()) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(place) => place.insert(Fleet::read(self.view, &rollout.app)?),
+        };
+        // Whoever a newer rollout chose stays with it, when that has ended too.
+        let newer = self.view.rollouts_after(rollout.id)?.into_iter().filter(|newer| newer.app == rollout.app);
+        let newer: Vec<String> = newer.flat_map(|newer| newer.to).collect();
+        Ok(Some(fleet.scene(&rollout.to, &release, &newer, self.live, self.now)))
+    }
 }
