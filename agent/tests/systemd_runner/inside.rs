@@ -34,6 +34,9 @@ pub fn awkward_value() -> String {
 /// Says which version was started, and stays.
 const STAYS: &str = "echo $ORANGERY_VERSION >> starts; exec sleep 1000";
 const EXITS: &str = "echo $ORANGERY_VERSION >> starts; echo cannot open the port >&2; exit 7";
+/// As [`EXITS`], but the third time when it is told to.
+const WAITS: &str = "echo $ORANGERY_VERSION >> starts; test $(wc -l < starts) -lt 3 && exit 7
+    until test -e go; do sleep 0.02; done; echo the third time; exit 7";
 const ARGUMENTS: &str = "printf '%s\\0' \"$@\" > new; mv new arguments; exec sleep 1000";
 const REPORTS: &str = "{ test $(id -u) = 0 && echo root || echo user\n\
     touch /etc/written 2>/dev/null && echo etc || echo no etc\n\
@@ -56,6 +59,7 @@ fn describe(layout: &Layout, n: u8) -> Launch {
         6 => launch(layout, n, REPORTS, unchanged),
         7 => launch(layout, n, REPORTS, |run| run.sandbox = false),
         8 => launch(layout, n, STAYS, |run| run.runner = Runner::Process),
+        9 => launch(layout, n, WAITS, unchanged),
         _ => launch(layout, n, STAYS, unchanged),
     }
 }

@@ -36,8 +36,10 @@ pub struct Shown {
     pub main: Option<Pid>,
     /// How the last one ended.
     pub exit: Option<String>,
-    /// Restarts by systemd since it was last told to start it.
+    /// Restarts by systemd since it was last told to start it, with the one that it is about to begin.
     pub restarts: u32,
+    /// Something is about to be done with it: started again, for one.
+    pub job: bool,
     /// The file that it was read from; empty if there is none.
     pub fragment: String,
 }
@@ -54,13 +56,16 @@ impl Shown {
             main: number("MainPID").filter(|pid| *pid > 0).and_then(Pid::from_raw),
             exit: exit(number("ExecMainCode"), number("ExecMainStatus")).map(|exit| because(exit, value("Result"))),
             restarts: number("NRestarts").and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+            job: number("Job").is_some_and(|id| id > 0),
             fragment: value("FragmentPath").to_owned(),
         }
     }
 
     /// Exits since it was last told to start: one may not have been answered with a restart yet.
     pub fn exits(&self) -> u32 {
-        let unanswered = self.main.is_none() && matches!(self.sub.as_str(), "auto-restart" | "failed");
+        // systemd counts a restart when it queues the job, and before version 254 says "auto-restart" until that job runs.
+        let waits = self.sub == "failed" || self.sub == "auto-restart" && !self.job;
+        let unanswered = self.main.is_none() && waits;
         self.restarts.saturating_add(u32::from(unanswered))
     }
 }
@@ -89,7 +94,7 @@ fn because(exit: String, result: &str) -> String {
 
 /// What systemd says of `unit`.
 pub async fn show(unit: &str) -> Result<Shown, String> {
-    let properties = "ActiveState,SubState,Result,MainPID,ExecMainCode,ExecMainStatus,NRestarts,FragmentPath";
+    let properties = "ActiveState,SubState,Result,MainPID,ExecMainCode,ExecMainStatus,NRestarts,Job,FragmentPath";
     let text = call(&["show", "--property", properties, "--", unit], QUICK).await?;
     Ok(Shown::parse(&text))
 }
@@ -153,6 +158,7 @@ pub async fn journal(unit: &str, since_secs: u64) -> String {
 
 /// The last `count` lines that the app itself wrote since `since_secs` (Unix time), or at any time, as it wrote them.
 pub async fn output(unit: &str, since_secs: Option<u64>, count: usize) -> String {
+    written_down().await;
     let mut command = Command::new("journalctl");
     command.args(["--output=cat", "--no-pager", "--quiet", &format!("--lines={count}")]);
     if let Some(since) = since_secs {
@@ -160,6 +166,16 @@ pub async fn output(unit: &str, since_secs: Option<u64>, count: usize) -> String
     }
     command.arg(format!("_SYSTEMD_UNIT={unit}"));
     run(command, JOURNAL).await.unwrap_or_default()
+}
+
+/// Waits until the journal has all that was said so far: systemd may tell of an exit before the journal's daemon has come to
+/// what the app said before it. A journal that cannot be asked gives what it has.
+async fn written_down() {
+    let mut command = Command::new("journalctl");
+    command.args(["--sync", "--quiet"]);
+    if let Err(reason) = run(command, JOURNAL).await {
+        tracing::debug!(reason, "the journal may lack the newest lines");
+    }
 }
 
 /// The last lines that are marked with this identifier; empty if there are none to be had. Not `--boot`: in a container the
@@ -259,6 +275,8 @@ mod tests {
     fn an_exit_that_waits_for_its_restart_counts() {
         let shown = |sub: &str| Shown::parse(&format!("NRestarts=2\nMainPID=0\nSubState={sub}"));
         assert_eq!(shown("auto-restart").exits(), 3);
+        assert_eq!(shown("auto-restart\nJob=77").exits(), 2, "it is among the restarts already");
+        assert_eq!(shown("failed").exits(), 3);
         assert_eq!(shown("dead").exits(), 2);
         assert_eq!(Shown::parse("garbage"), Shown::default());
     }
