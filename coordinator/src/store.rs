@@ -100,6 +100,11 @@ impl Store {
         Ok(Self { connection })
     }
 
+    /// Sets how long a transaction waits for another connection that writes; 5 s unless this says otherwise.
+    pub fn set_busy_timeout(&self, timeout: Duration) -> Result<(), StoreError> {
+        Ok(self.connection.busy_timeout(timeout)?)
+    }
+
     /// Runs `work` in one transaction and makes it durable. If `work` or the commit fails, nothing of it has happened.
     pub fn commit<T>(&mut self, work: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

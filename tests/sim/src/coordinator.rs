@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use orangery::engine::{Command, Core, Effects, Live};
 use orangery::link::values::Values;
@@ -77,7 +78,7 @@ impl Coordinator {
     /// One that does not run yet, with an empty database.
     pub fn new() -> Result<Self, String> {
         let number = DATABASES.fetch_add(1, Ordering::Relaxed);
-        let database = PathBuf::from(format!("file:orangery-sim-{number}?mode=memory&cache=shared"));
+        let database = PathBuf::from(format!("file:/orangery-sim-{number}?vfs=memdb"));
         let keeper = Store::open(&database).map_err(|error| error.to_string())?;
         Ok(Self {
             keeper,
@@ -114,6 +115,8 @@ impl Coordinator {
             Some(store) => store,
             None => Store::open(&self.database)?,
         };
+        // A wait would pass in the world's time, of which this one knows nothing.
+        store.set_busy_timeout(Duration::ZERO)?;
         let live = Arc::new(Live::load(store.view())?);
         let clock = self.clock.clone();
         let core = Core::new(store, live.clone(), Arc::new(move || clock.load(Ordering::Relaxed)), EVENTS_KEPT_MAX)?;
