@@ -5,7 +5,7 @@ _default:
 
 # the demo, which checks itself and ends
 demo:
-    cargo run --release --bin orangery -- demo --once
+    cargo run --bin orangery -- demo --once
 
 # what every change must pass, without what needs root
 check:
