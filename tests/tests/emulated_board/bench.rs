@@ -82,13 +82,18 @@ impl Bench {
         view.reported?.apps.into_iter().find(|report| report.app.as_str() == app)
     }
 
-    /// Waits until the node has proven this version.
-    pub fn settled(&self, board: &Machine, version: &str) {
+    /// Waits until the node says that it has proven this version.
+    pub fn proven(&self, board: &Machine, version: &str) {
         board.wait(&format!("{} settles on {version}", board.name), || {
             let app = self.app(&board.name, APP)?;
             let current = app.current.is_some_and(|release| release.version.to_string() == version);
             (current && app.phase == Phase::Settled && app.healthy == Some(true)).then_some(())
         });
+    }
+
+    /// As [`Self::proven`], and what runs says so, too.
+    pub fn settled(&self, board: &Machine, version: &str) {
+        self.proven(board, version);
         // An app is up long before one can log in: nothing of it waits for SSH.
         board.wait("one can log in", || board.said("true"));
         let line = board.said(ASK).unwrap_or_default();

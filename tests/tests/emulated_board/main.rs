@@ -65,14 +65,15 @@ fn emulated_boards_join_run_and_come_back_right_from_every_power_cut() {
     // It has the processors for itself no longer, and joins while the other one works.
     let mut loft = bench.board("loft", &[]);
     loft.power_up(Cable::In);
+    // The last two are on the board already, as they are when its power is cut.
     let mut usual = Duration::ZERO;
-    for version in &versions {
+    for version in versions.iter().chain(&versions) {
         let told = Instant::now();
         bench.deploy(&format!("{APP}@{version}"), &attic.name);
-        bench.settled(&attic, version);
+        bench.proven(&attic, version);
         usual = told.elapsed();
+        println!("{version}: deployed in {:.0} s", usual.as_secs_f32());
     }
-    println!("a deployment takes {:.0} s", usual.as_secs_f32());
     a_wrong_flag_is_refused(&bench, &attic, &versions[1]);
     memory_is_limited(&bench, &attic);
     let rss = "grep -E 'VmRSS|RssAnon' /proc/$(pidof orangery-agent)/status | tr -s '\\n\\t ' ' '";
@@ -162,8 +163,7 @@ fn power_cuts(bench: &Bench, boards: [&mut Machine; 2], versions: &[String; 2], 
     let cuts = std::env::var("ORANGERY_CUTS").ok();
     let cuts = cuts.map_or(CUTS, |text| text.parse().expect("ORANGERY_CUTS is a number"));
     let mut random = Random::announced();
-    // What was measured has the fetching in it, too; these two are on the board already.
-    let within = u64::try_from(usual.as_millis()).unwrap() * 2 / 3;
+    let within = u64::try_from(usual.as_millis()).unwrap();
     let moments: Vec<Duration> = (0..cuts).map(|_| Duration::from_millis(random.below(within))).collect();
     let begun = Instant::now();
     let moments = &moments;
