@@ -95,6 +95,18 @@ async fn nothing_of_the_old_release_is_left_when_the_new_one_starts() {
 }
 
 #[tokio::test]
+async fn an_app_that_has_gone_to_the_agents_group_is_stopped_and_the_agent_is_not() {
+    let (_keep, world) = world();
+    let script =
+        "echo $$ > new; exec perl -e 'setpgrp(0, getpgrp(getppid())) and rename(\"new\", \"pid\") and sleep 1000'";
+    world.run(launch(&world.layout, 1, script, |_| ())).await;
+    let pid = world.number("pid").await;
+    let stopped = tokio::time::timeout(PATIENCE, world.runners.run(&app(), None)).await;
+    stopped.expect("it is stopped").unwrap();
+    assert!(!runs(pid));
+}
+
+#[tokio::test]
 async fn an_app_is_asked_to_stop_by_its_own_signal_and_given_time() {
     // As the agent does, which hands over no ignored SIGINT: a shell could not trap it.
     let _handled = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).unwrap();

@@ -34,7 +34,8 @@ impl Adopted {
         adopted.runs().then_some(adopted)
     }
 
-    fn runs(&self) -> bool {
+    /// Whether it still runs.
+    pub fn runs(&self) -> bool {
         procfs::stat(self.pid).is_some_and(|stat| !stat.ended && stat.start_ticks == self.start_ticks)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use orangery_wire::manifest::StopSignal;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::Child;
 
 use super::adopted::Adopted;
@@ -70,8 +70,7 @@ impl Group {
     /// Asks every process of the group to stop, kills what has not after `grace`, and returns when none is left. May be
     /// repeated.
     pub async fn end(&mut self, signal: StopSignal, grace: Duration) {
-        if !procfs::group_runs(self.pid) {
-            self.ended().await;
+        if tokio::time::timeout(Duration::ZERO, self.gone()).await.is_ok() {
             return;
         }
         self.signal(named(signal));
@@ -99,12 +98,24 @@ impl Group {
         }
     }
 
-    /// The number cannot be another group's: it is not given away while a process of the group is left, and
+    /// The number cannot be another's: it is not given away while the leader or a process of the group is left, and
     /// [`Self::end`] has just seen one.
     fn signal(&self, signal: Signal) {
-        match kill_process_group(self.pid, signal) {
+        let sent = match kill_process_group(self.pid, signal) {
+            // The leader is in no group of its own: it went to another one.
+            Err(Errno::SRCH) if self.leader_runs() => kill_process(self.pid, signal),
+            sent => sent,
+        };
+        match sent {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => tracing::warn!(pid = self.pid.as_raw_nonzero(), reason = %error, "cannot signal the app"),
+        }
+    }
+
+    fn leader_runs(&self) -> bool {
+        match &self.leader {
+            Leader::Child(child) => child.id().is_some(),
+            Leader::Adopted(adopted) => adopted.runs(),
         }
     }
 }
