@@ -96,6 +96,11 @@ async fn nothing_of_the_old_release_is_left_when_the_new_one_starts() {
 
 #[tokio::test]
 async fn an_app_that_has_gone_to_the_agents_group_is_stopped_and_the_agent_is_not() {
+    if Command::new("perl").arg("-v").stdout(Stdio::null()).status().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "perl is not installed");
+        eprintln!("LEFT OUT: perl is not installed (apt-get install perl-base)");
+        return;
+    }
     let (_keep, world) = world();
     let script =
         "echo $$ > new; exec perl -e 'setpgrp(0, getpgrp(getppid())) and rename(\"new\", \"pid\") and sleep 1000'";

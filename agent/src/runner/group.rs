@@ -70,7 +70,8 @@ impl Group {
     /// Asks every process of the group to stop, kills what has not after `grace`, and returns when none is left. May be
     /// repeated.
     pub async fn end(&mut self, signal: StopSignal, grace: Duration) {
-        if tokio::time::timeout(Duration::ZERO, self.gone()).await.is_ok() {
+        if !self.leader_runs() && !procfs::group_runs(self.pid) {
+            self.ended().await;
             return;
         }
         self.signal(named(signal));
@@ -112,6 +113,7 @@ impl Group {
         }
     }
 
+    /// Whether the leader's number is still its own: it runs, or nobody has waited for it yet.
     fn leader_runs(&self) -> bool {
         match &self.leader {
             Leader::Child(child) => child.id().is_some(),
