@@ -32,7 +32,17 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>
     let mut logged = String::new();
     let mut anew = false;
     loop {
-        let (ended, held) = connect(&shared, &mut stopped, lost_at, anew).await;
+        let mut changes = Changes::listen();
+        let (ended, held) = match connect(&shared, &mut stopped, lost_at, (!anew).then_some(&mut changes)).await {
+            Err(ended) => (ended, Duration::ZERO),
+            Ok(connection) => {
+                drop(changes);
+                let begun = Instant::now();
+                let ended = connection.serve().await;
+                changes = Changes::listen();
+                (ended, begun.elapsed())
+            }
+        };
         shared.outbound().end();
         if shared.watchman.ended(Trouble { answers: ended.is_an_answer(), reason: ended.to_string() }) {
             lost_at = Instant::now();
@@ -51,7 +61,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>
         let longest = shared.watchman.longest_pause(shared.settings.backoff_max);
         let pause = backoff::delay(failures, first, longest, backoff::random());
         announce(&shared, &ended, pause, &mut logged);
-        if rest(&shared, &mut stopped, pause).await {
+        if rest(&shared, &mut stopped, &mut changes, pause).await {
             // It may take some more attempts until all of it is there, and the whole site may have seen the same.
             failures = 0;
             sleep(backoff::delay(1, first, longest, backoff::random())).await;
@@ -62,10 +72,9 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>
     }
 }
 
-/// Waits for `pause`, or less if the link is to stop, somebody begins to wait for it, or a network appears. Says whether it was
-/// the last.
-async fn rest(shared: &Shared, stopped: &mut watch::Receiver<bool>, pause: Duration) -> bool {
-    let changes = Changes::listen();
+/// Waits for `pause`, or less if the link is to stop, somebody begins to wait for it, or a network appears or did so during the
+/// attempt before. Says whether it was the last.
+async fn rest(shared: &Shared, stopped: &mut watch::Receiver<bool>, changes: &mut Changes, pause: Duration) -> bool {
     tokio::select! {
         () = sleep(pause) => false,
         () = shared.watchman.somebody_waits() => false,
@@ -89,16 +98,15 @@ fn announce(shared: &Shared, ended: &Ended, pause: Duration, logged: &mut String
     (shared.tell)(LinkEvent::Down { reason });
 }
 
-/// Makes one connection with a client of its own and returns when it is over, with how long it held. An attempt that was begun
-/// `anew` for a network that appeared has all its time, whatever else appears.
-async fn connect(
-    shared: &Shared,
+/// Makes one connection with a client of its own. An attempt that looks at `changes` is given up for a network that appears; one
+/// that was begun for such a network has all its time, whatever else appears.
+async fn connect<'a>(
+    shared: &'a Shared,
     stopped: &mut watch::Receiver<bool>,
     lost_at: Instant,
-    anew: bool,
-) -> (Ended, Duration) {
-    let failed = |ended| (ended, Duration::ZERO);
-    let Some(options) = options(shared) else { return failed(Ended::Address(shared.settings.mqtt.clone())) };
+    changes: Option<&mut Changes>,
+) -> Result<Connection<'a>, Ended> {
+    let options = options(shared).ok_or_else(|| Ended::Address(shared.settings.mqtt.clone()))?;
     let patience = shared.settings.connect_timeout;
     let (client, mut polled) = AsyncClient::new(options, usize::from(CLIENT_ROOM));
     // The library counts in seconds; ours is the one that ends an attempt.
@@ -107,25 +115,18 @@ async fn connect(
     let answer = tokio::select! {
         answer = timeout(patience, polled.poll()) => answer,
         // Packets that were lost before it appeared are sent again after seconds only; a new call is quicker.
-        () = appeared(), if !anew => return failed(Ended::Appeared),
-        _ = stopped.wait_for(|stop| *stop) => return failed(Ended::Stopped),
+        () = appeared(changes) => return Err(Ended::Appeared),
+        _ = stopped.wait_for(|stop| *stop) => return Err(Ended::Stopped),
     };
-    match answer {
-        Err(_) => failed(Ended::ConnectTimeout(patience)),
-        Ok(Err(error)) => failed(Ended::from(error)),
-        Ok(Ok(_)) => {
-            shared.outbound().begin(client);
-            let begun = Instant::now();
-            let sent = Sent::default();
-            let ended = Connection { shared, polled, heard: begun, lost_at, sent, subscribed: false }.serve().await;
-            (ended, begun.elapsed())
-        }
-    }
+    answer.map_err(|_| Ended::ConnectTimeout(patience))??;
+    shared.outbound().begin(client);
+    Ok(Connection { shared, polled, heard: Instant::now(), lost_at, sent: Sent::default(), subscribed: false })
 }
 
 /// A network has appeared, and a call that is under way has had its chance to get through.
-async fn appeared() {
-    Changes::listen().something_appears().await;
+async fn appeared(changes: Option<&mut Changes>) {
+    let Some(changes) = changes else { return std::future::pending().await };
+    changes.something_appears().await;
     sleep(FIRST_PAUSE).await;
 }
 

@@ -1,7 +1,8 @@
 //! Hears from the kernel when a network appears, so that a node that waits between two attempts need not wait on.
 //!
-//! rtnetlink(7): a socket is subscribed to changes of interfaces, addresses and routes. It is open during a pause alone, so a
-//! node that is connected is never woken by it. Where there is none (a sandbox without AF_NETLINK), pauses take their time.
+//! rtnetlink(7): a socket is subscribed to changes of interfaces, addresses and routes. It is open during an attempt and the
+//! pause after it alone, so a node that is connected is never woken by it. Where there is none (a sandbox without AF_NETLINK),
+//! pauses take their time.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,7 +26,11 @@ const HEAD_BYTES: usize = 16;
 const READ_BYTES: usize = 8 << 10;
 
 /// The changes of this node's network from now on.
-pub(super) struct Changes(Option<UnixDatagram>);
+pub(super) struct Changes {
+    socket: Option<UnixDatagram>,
+    /// Whether something has appeared already.
+    seen: bool,
+}
 
 impl Changes {
     /// Begins to listen.
@@ -35,20 +40,20 @@ impl Changes {
         if let Err(reason) = &opened {
             tracing::debug!(%reason, "changes of the network cannot be heard; pauses between attempts are not cut short");
         }
-        Self(opened.ok())
+        Self { socket: opened.ok(), seen: false }
     }
 
-    /// Returns when an interface is up that carries something, or an address or a route has come.
-    pub(super) async fn something_appears(&self) {
-        let Some(socket) = &self.0 else { return std::future::pending().await };
+    /// Returns when an interface is up that carries something, or an address or a route has come, since it began to listen. What
+    /// has come once stays so: asked again, it returns at once. May be cut off and called again.
+    pub(super) async fn something_appears(&mut self) {
         let mut bytes = [0; READ_BYTES];
-        loop {
+        while !self.seen {
+            let Some(socket) = &self.socket else { return std::future::pending().await };
             match socket.recv(&mut bytes).await {
-                Ok(count) if appears(bytes.get(..count).unwrap_or_default()) => return,
-                Ok(_) => {}
+                Ok(count) => self.seen = appears(bytes.get(..count).unwrap_or_default()),
                 // More has changed than the kernel could keep for us: something of it will be good.
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => return,
-                Err(_) => return std::future::pending().await,
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => self.seen = true,
+                Err(_) => self.socket = None,
             }
         }
     }
@@ -144,6 +149,20 @@ mod tests {
 
     #[tokio::test]
     async fn changes_of_the_network_can_be_heard_without_any_rights() {
-        assert!(Changes::listen().0.is_some());
+        assert!(Changes::listen().socket.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_appeared_during_an_attempt_is_known_in_the_pause_after_it() {
+        let (kernel, socket) = UnixDatagram::pair().unwrap();
+        let mut changes = Changes { socket: Some(socket), seen: false };
+        kernel.send(&link(IFF_UP)).await.unwrap();
+        kernel.send(&link(IFF_UP | IFF_RUNNING)).await.unwrap();
+        changes.something_appears().await;
+        tokio::select! {
+            biased;
+            () = changes.something_appears() => {}
+            () = std::future::ready(()) => panic!("it has forgotten what appeared"),
+        }
     }
 }
