@@ -25,5 +25,6 @@ pub mod repository;
 pub mod rollout;
 pub mod serve;
 pub mod sha256;
+pub mod span;
 pub mod store;
 pub mod tls;

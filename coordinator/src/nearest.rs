@@ -11,6 +11,15 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     (errors <= allowed).then_some(found)
 }
 
+/// The known word that an unknown one most resembles, taken from serde's message: "unknown field `a`, expected one of `b`,
+/// `c`", or "unknown variant" in its place. Tests of those who use it hold serde to that form.
+pub fn suggestion(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
+    let mut names = rest.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    nearest(unknown, names)
+}
+
 /// Insertions, deletions and replacements from one text to the other (Levenshtein); `None` for long texts.
 fn distance(from: &str, to: &str) -> Option<usize> {
     if from.chars().count() > CHARS_MAX || to.chars().count() > CHARS_MAX {

@@ -21,12 +21,14 @@ use orangery_wire::{AppName, Generation, NodeId, UnixTime};
 use serde::{Deserialize, Serialize};
 
 mod deeds;
+mod fit;
 mod plan;
 mod standing;
 mod waiting;
 mod waves;
 
 pub use deeds::NotNow;
+pub use fit::{describe_hold, incompatible};
 pub use plan::{News, Planned, Telling, plan};
 pub use standing::{Missed, Standing};
 pub use waiting::{Waiting, halted};

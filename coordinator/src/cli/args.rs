@@ -16,6 +16,7 @@ use super::node::HoldArgs;
 use super::repo::{BundleArgs, RepoCommand};
 use super::rollout::args::RolloutCommand;
 use super::why::WhyArgs;
+pub(super) use crate::span::parse as parse_duration;
 
 /// Over-the-air deployment for fleets of ARM boards: signed releases reach nodes, bad ones go back.
 ///
@@ -357,34 +358,9 @@ impl FromStr for Platform {
     }
 }
 
-/// Reads a time such as `90s`, `30m`, `1h` or `7d`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a number with s, m, h or d, such as 30m or 7d".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let secs = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
-    let secs = number.checked_mul(secs).filter(|secs| (1..=31_536_000).contains(secs));
-    secs.map(Duration::from_secs).ok_or_else(|| "it must be from 1s to 365d".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_a_unit_and_bounds() {
-        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("7d"), Ok(Duration::from_hours(168)));
-        for wrong in ["", "1", "h", "-1h", "1w", "0s", "366d", "1hh", "99999999999999999999d"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_release_and_a_platform_read_as_people_write_them() {

@@ -11,6 +11,7 @@ use super::Outcome;
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Live, Tone, Word};
+use crate::span::text as span;
 
 pub mod args;
 
@@ -86,21 +87,10 @@ fn plan_text(plan: &RolloutPlan) -> String {
 }
 
 /// All names, or the first dozen and how many there are.
-fn named(names: &[&str]) -> String {
+pub(super) fn named(names: &[&str]) -> String {
     match names.get(..NAMED_MAX) {
         Some(first) if names.len() > NAMED_MAX => format!("{}, ... ({})", first.join(", "), names.len()),
         _ => names.join(", "),
-    }
-}
-
-/// "90s", "10m", "2h", "7d": as it can be typed.
-fn span(secs: u64) -> String {
-    match secs {
-        0 => "0s".to_owned(),
-        secs if secs % 86_400 == 0 => format!("{}d", secs / 86_400),
-        secs if secs % 3_600 == 0 => format!("{}h", secs / 3_600),
-        secs if secs % 60 == 0 => format!("{}m", secs / 60),
-        secs => format!("{secs}s"),
     }
 }
 
@@ -186,11 +176,13 @@ async fn show(client: &Client, args: &ShowArgs) -> anyhow::Result<Outcome> {
 
 fn text(view: &RolloutView) -> String {
     let now = output::now();
+    let note = view.begun.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+    let begun = output::clean(&format!("{} by {}{note}", output::ago(view.begun.at, now), view.begun.by));
     let head = [
         ("rollout", Word::plain(format!("{} of {} {}", view.rollout, view.app, view.version))),
         ("status", status(view)),
         ("why", Word::plain(output::clean(&view.reason))),
-        ("begun", Word::plain(format!("{} by {}", output::ago(view.begun.at, now), output::clean(&view.begun.by)))),
+        ("begun", Word::plain(begun)),
     ];
     let head: Vec<Vec<Word>> = head.into_iter().map(|(name, word)| vec![Word::plain(name), word]).collect();
     let waves: Vec<_> = view.waves.iter().map(|wave| wave_row(wave, now)).collect();
@@ -267,11 +259,6 @@ async fn deed(client: &Client, deed: &str, args: &DeedArgs) -> anyhow::Result<Ou
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_shown_as_they_can_be_typed() {
-        assert_eq!([0, 90, 600, 7_200, 604_800].map(span), ["0s", "90s", "10m", "2h", "7d"]);
-    }
 
     #[test]
     fn long_lists_of_names_are_cut() {

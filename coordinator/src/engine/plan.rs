@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use orangery_wire::messages::{AppReport, DesiredApp, Reported};
+use orangery_wire::messages::{AppReport, DesiredApp};
 use orangery_wire::rest::{Plan, PlanStep};
 use orangery_wire::{AppName, Digest, Generation, NodeId, Version};
 use serde::Serialize;
 
 use super::refused::Refused;
 use crate::nearest::nearest;
+use crate::rollout::incompatible;
 use crate::store::{NodeRow, ReleaseRow};
 
 /// Which nodes a deployment is for.
@@ -172,27 +173,8 @@ fn unable(row: &NodeRow, target: Option<&ReleaseRow>) -> Option<String> {
     let target = target?;
     match &row.reported {
         None => Some("the node has never reported; nobody knows yet what it is".to_owned()),
-        Some(reported) => incompatible(reported, target),
+        Some(reported) => incompatible(reported, &target.constraints, &target.view.platforms),
     }
-}
-
-pub(super) fn incompatible(reported: &Reported, target: &ReleaseRow) -> Option<String> {
-    let (constraints, platforms) = (&target.constraints, &target.view.platforms);
-    if !platforms.contains(&reported.platform) {
-        return Some(format!("the node is {}, the release is for {}", reported.platform, platforms.join(", ")));
-    }
-    if let Some((name, value)) =
-        constraints.labels.iter().find(|(name, value)| reported.labels.get(*name) != Some(value))
-    {
-        return Some(format!("the release is for nodes with the label {name}={value}"));
-    }
-    let board = reported.board.as_deref().unwrap_or("an unknown board");
-    if !constraints.boards.is_empty() && !constraints.boards.iter().any(|b| b.to_lowercase() == board.to_lowercase()) {
-        return Some(format!("the node is {board}, the release is for {}", constraints.boards.join(", ")));
-    }
-    let too_old = |min: &&Version| reported.agent_version.parse::<Version>().is_ok_and(|agent| agent < **min);
-    let oldest = constraints.agent_min.as_ref().filter(too_old)?;
-    Some(format!("the node's agent is {}, the release needs {oldest}", reported.agent_version))
 }
 
 /// What would change, by node. `target` is `None` to stop the app.

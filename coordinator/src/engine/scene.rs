@@ -9,8 +9,9 @@ use orangery_wire::{AppName, NodeId, UnixTime};
 
 use super::deploy::is_gone;
 use super::live::Live;
-use super::plan::{Selector, incompatible};
-use crate::rollout::{NodeFacts, Scene};
+use super::plan::Selector;
+pub use crate::rollout::describe_hold;
+use crate::rollout::{NodeFacts, Scene, incompatible};
 use crate::store::{NodeRow, ReleaseRow, StoreError, View};
 
 /// The fleet as far as rollouts of one app ask.
@@ -64,7 +65,8 @@ impl Fleet {
         let (seen, revoked) = (live.seen(&row.node), row.revoked_at.is_some());
         let reports = row.reported.iter().flat_map(|reported| &reported.apps);
         let too_many = || format!("it is told about {APPS_MAX} apps already");
-        let unfit = row.reported.as_ref().and_then(|reported| incompatible(reported, release));
+        let (constraints, platforms) = (&release.constraints, &release.view.platforms);
+        let unfit = row.reported.as_ref().and_then(|reported| incompatible(reported, constraints, platforms));
         NodeFacts {
             generation: row.generation,
             desired: self.desired.get(&row.node).cloned(),
@@ -90,12 +92,4 @@ fn selectors(to: &[String]) -> Vec<Selector> {
 /// Who keeps a node from being told anything of an app: "held by ann until 2026-11-22T10:00:00Z: being repaired"
 pub(super) fn held(holds: &[HoldView], app: &AppName) -> Option<String> {
     holds.iter().find(|hold| hold.app.as_ref().is_none_or(|held| held == app)).map(describe_hold)
-}
-
-/// The same of one hold.
-pub fn describe_hold(hold: &HoldView) -> String {
-    let until = hold.expires_at.map(|at| format!(" until {}", orangery_trust::time::format(at))).unwrap_or_default();
-    let what = hold.app.as_ref().map(|app| format!(", {app} alone,")).unwrap_or_default();
-    let reason = hold.deed.note.as_deref().unwrap_or("no reason given");
-    format!("held{what} by {}{until}: {reason}", hold.deed.by)
 }

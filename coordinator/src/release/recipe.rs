@@ -25,7 +25,7 @@ use orangery_wire::manifest::{self, Check, Constraints, Gate, Manifest, Probe, R
 use orangery_wire::{AppName, Version};
 use serde::Deserialize;
 
-use crate::nearest::nearest;
+use crate::nearest::suggestion;
 
 /// What a manifest file says. The keys mean what they mean in [`Manifest`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -163,14 +163,6 @@ impl WrittenProbe {
             check: usual.check,
         })
     }
-}
-
-/// The known key that an unknown one most resembles, taken from serde's message: "unknown field `a`, expected one of
-/// `b`, `c`". A test holds serde to that form.
-fn suggestion(message: &str) -> Option<&str> {
-    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    let unknown = names.next()?;
-    nearest(unknown, names)
 }
 
 #[cfg(test)]

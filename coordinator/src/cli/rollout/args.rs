@@ -1,13 +1,13 @@
 //! What can be written after `orangery rollout`.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use orangery_wire::NodeId;
-use orangery_wire::rest::{Allowance, Deadline, OnFailure, Overdue, RolloutPolicy, RolloutRequest, WaveSize};
+use orangery_wire::rest::{Allowance, OnFailure, RolloutPolicy, RolloutRequest, WaveSize};
 
-use super::super::args::{ReleaseName, Selector, parse_duration};
+use super::super::args::{ReleaseName, Selector};
+use crate::span::{Within, parse_soak};
 
 /// `orangery rollout`
 #[derive(Debug, Subcommand)]
@@ -122,29 +122,6 @@ pub enum Failing {
     Revert,
 }
 
-/// A deadline as people write it: `1h` or `1h:skip`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Within(pub Deadline);
-
-impl FromStr for Within {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (time, then) = text.split_once(':').unwrap_or((text, "fail"));
-        let then = match then {
-            "fail" => Overdue::Fail,
-            "skip" => Overdue::Skip,
-            "wait" => Overdue::Wait,
-            other => return Err(format!("{other:?}: after the time write fail, skip or wait, such as 1h:skip")),
-        };
-        Ok(Self(Deadline { secs: parse_duration(time)?.as_secs(), then }))
-    }
-}
-
-/// Like any other time, and none at all.
-fn parse_soak(text: &str) -> Result<Duration, String> {
-    if text == "0" || text == "0s" { Ok(Duration::ZERO) } else { parse_duration(text) }
-}
-
 impl StartArgs {
     /// What is sent.
     pub fn request(&self) -> RolloutRequest {
@@ -169,20 +146,5 @@ impl StartArgs {
             deed: super::asked_by(self.by.as_deref(), self.note.as_deref()),
             plan: None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deadlines_read_as_people_write_them() {
-        assert_eq!("1h:skip".parse(), Ok(Within(Deadline { secs: 3_600, then: Overdue::Skip })));
-        assert_eq!("90s".parse(), Ok(Within(Deadline { secs: 90, then: Overdue::Fail })));
-        for wrong in ["", ":skip", "1h:", "1h:never", "1w:skip"] {
-            assert!(wrong.parse::<Within>().is_err(), "{wrong}");
-        }
-        assert_eq!(parse_soak("0s"), Ok(Duration::ZERO));
     }
 }

@@ -1,5 +1,5 @@
 use orangery_wire::manifest::Constraints;
-use orangery_wire::messages::{FORMAT, Phase, Refusal, RefusalCode, ReleaseRef, TrustReport};
+use orangery_wire::messages::{FORMAT, Phase, Refusal, RefusalCode, ReleaseRef, Reported, TrustReport};
 use orangery_wire::rest::ReleaseView;
 use orangery_wire::{Digest, ReleaseId};
 
