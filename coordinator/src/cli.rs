@@ -7,6 +7,7 @@ mod backup;
 mod broker;
 mod completions;
 mod deploy;
+mod directory;
 mod events;
 mod fleet;
 mod follow;
@@ -101,6 +102,9 @@ impl Cli {
             Command::Bundle(args) => in_runtime(repo::bundle(&home, args)),
             Command::Release(command) => in_runtime(release::run(&home, command, &passphrases)),
             Command::Deploy(args) => in_runtime(deploy::run(&home, args)),
+            Command::Plan(args) => in_runtime(directory::plan(&home, &args)),
+            Command::Apply(args) => in_runtime(directory::apply(&home, &args)),
+            Command::Export(args) => in_runtime(directory::export(&home, &args)),
             Command::Rollout(command) => in_runtime(rollout::run(&home, command)),
             Command::Status(args) => in_runtime(status::run(&home, args)),
             Command::Events(args) => in_runtime(events::run(&home, args)),

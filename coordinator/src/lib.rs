@@ -12,6 +12,7 @@ pub mod copies;
 pub mod demo;
 pub mod durable;
 pub mod engine;
+pub mod fleet;
 pub mod home;
 pub mod https;
 pub mod image;

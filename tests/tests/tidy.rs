@@ -74,6 +74,15 @@ fn the_planner_of_rollouts_names_no_clock_file_socket_or_task() {
 }
 
 #[test]
+fn the_fleet_as_a_directory_names_no_clock_file_socket_or_task() {
+    let mut files = rust_files("coordinator/src/fleet");
+    files.retain(|file| !file.ends_with("tests.rs") && !file.ends_with("tests/mistakes.rs"));
+    files.push(root().join("coordinator/src/fleet.rs"));
+    assert_absent(&files, &IMPURE);
+    assert_absent(&files, &["crate::store", "crate::engine", "crate::client", "crate::cli", "rusqlite"]);
+}
+
+#[test]
 fn the_wire_and_trust_crates_do_no_io() {
     assert_absent(&rust_files("wire/src"), &IMPURE);
     assert_absent(&rust_files("trust/src"), &IMPURE);

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use orangery_wire::{AppName, NodeId, Version};
 
 use super::backup::{BackupArgs, RestoreArgs};
+use super::directory::{ApplyArgs, ExportArgs, PlanArgs};
 use super::events::{EventsArgs, HistoryArgs};
 use super::image::ImageCommand;
 use super::init::InitArgs;
@@ -67,6 +68,12 @@ pub enum Command {
     /// Bring a release to nodes in waves that stop by themselves when it is bad
     #[command(subcommand)]
     Rollout(RolloutCommand),
+    /// Write what is running as a directory of text files: the desired fleet
+    Export(ExportArgs),
+    /// Show what would be done so that the fleet is as a directory says
+    Plan(PlanArgs),
+    /// Do what `orangery plan` shows
+    Apply(ApplyArgs),
     /// Show what every node runs
     Status(StatusArgs),
     /// Show what happened on the nodes

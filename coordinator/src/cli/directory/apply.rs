@@ -1,0 +1,113 @@
+//! A plan is done by the same routes as by hand, one deed after the other, each only if it is still what was shown.
+
+use anyhow::{Context as _, bail};
+use orangery_wire::rest::{
+    DeedRequest, HoldRequest, HoldView, Plan as Deployment, ReleaseHoldRequest, RolloutPlan, RolloutRequest,
+    RolloutView,
+};
+use serde_json::{Value, json};
+
+use super::ApplyArgs;
+use super::checkout::Checkout;
+use crate::cli::rollout::asked_by;
+use crate::client::Client;
+use crate::fleet::{HoldChange, Plan, PlannedRollout, PlannedStop};
+use crate::output;
+
+/// Does a plan: holds, then rollouts, then what stops. Says what had been done when it cannot go on.
+pub async fn apply(client: &Client, plan: &Plan, args: &ApplyArgs, checkout: Option<&Checkout>) -> anyhow::Result<()> {
+    let mut work = Work { client, plan, args, checkout, done: 0 };
+    let all = plan.draft.holds.len() + plan.rollouts.len() + plan.stops.len();
+    let directory = args.directory.display();
+    work.all().await.with_context(|| {
+        let done = work.done;
+        format!("{done} of {all} changes were made before this; `orangery plan {directory}` shows what is left")
+    })
+}
+
+struct Work<'a> {
+    client: &'a Client,
+    plan: &'a Plan,
+    args: &'a ApplyArgs,
+    checkout: Option<&'a Checkout>,
+    done: usize,
+}
+
+impl Work<'_> {
+    async fn all(&mut self) -> anyhow::Result<()> {
+        let plan = self.plan;
+        for change in &plan.draft.holds {
+            self.hold(change).await?;
+        }
+        for (k, rollout) in plan.rollouts.iter().enumerate() {
+            let view = self.begin(rollout, k > 0).await?;
+            let id = view.rollout;
+            let text = format!(
+                "Rollout {id} of {} {} has begun. `orangery rollout show {id} --watch` follows it.",
+                view.app, view.version
+            );
+            self.tell(&text, &json!({ "rollout": id, "app": view.app, "version": view.version }))?;
+        }
+        for stop in &plan.stops {
+            let (node, app) = (&stop.step.node, &stop.step.app);
+            let request = PlannedStop::request(&stop.step, Some(stop.mark));
+            let failed = || format!("cannot stop {app} on {node}");
+            let _: Deployment = self.client.post("/v1/deployments", &request).await.with_context(failed)?;
+            self.tell(&format!("{node} is told to stop {app}."), &json!({ "stopped": app, "node": node }))?;
+        }
+        Ok(())
+    }
+
+    async fn hold(&mut self, change: &HoldChange) -> anyhow::Result<()> {
+        let HoldChange { node, app, reason, until } = change;
+        let what = app.as_ref().map_or_else(|| node.to_string(), |app| format!("{app} on {node}"));
+        if reason.is_none() {
+            let request = ReleaseHoldRequest { app: app.clone() };
+            self.client.post_unanswered(&format!("/v1/nodes/{node}/release"), &request).await?;
+            return self.tell(&format!("{what} is not held any more."), &json!({ "released": node, "app": app }));
+        }
+        let expires_secs = until.map(|until| until.saturating_sub(output::now()).max(1));
+        let note = change.note(self.checkout.map(|checkout| checkout.commit.as_str()));
+        let deed = asked_by(self.args.by.as_deref(), note.as_deref());
+        let request = HoldRequest { app: app.clone(), expires_secs, deed };
+        let _: HoldView = self.client.post(&format!("/v1/nodes/{node}/hold"), &request).await?;
+        self.tell(&format!("{what} is held."), &json!({ "held": node, "app": app }))
+    }
+
+    /// Begins a rollout. The coordinator's mark is of its waves and of all rollouts before it. When one of ours was just begun,
+    /// the mark is another one: then the waves must be those that were shown.
+    async fn begin(&self, rollout: &PlannedRollout, is_later: bool) -> anyhow::Result<RolloutView> {
+        let mut request = RolloutRequest { deed: self.deed(), ..rollout.request.clone() };
+        if is_later {
+            let now: RolloutPlan =
+                self.client.post("/v1/rollouts/plan", &RolloutRequest { plan: None, ..request.clone() }).await?;
+            if now.waves != rollout.waves || now.supersedes != rollout.supersedes {
+                bail!(
+                    "the rollout of {} {} would not be the one that the plan showed any more",
+                    rollout.app,
+                    rollout.version
+                );
+            }
+            request.plan = Some(now.mark);
+        }
+        let failed = || format!("cannot begin the rollout of {} {}", rollout.app, rollout.version);
+        self.client.post("/v1/rollouts", &request).await.with_context(failed)
+    }
+
+    /// Who, and by which plan of which commit.
+    fn deed(&self) -> DeedRequest {
+        let own = self.args.note.as_ref().map(|note| format!("{note}; ")).unwrap_or_default();
+        let commit = self.checkout.map(|checkout| format!(" of {}", checkout.text())).unwrap_or_default();
+        asked_by(self.args.by.as_deref(), Some(&format!("{own}fleet plan {}{commit}", self.plan.digest)))
+    }
+
+    fn tell(&mut self, text: &str, done: &Value) -> anyhow::Result<()> {
+        self.done += 1;
+        if self.args.json {
+            output::json_line(&json!({ "done": done }))?;
+        } else {
+            output::line(text)?;
+        }
+        Ok(())
+    }
+}

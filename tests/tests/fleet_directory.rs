@@ -1,0 +1,191 @@
+//! The desired fleet as a directory, with a real coordinator and real agents.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use orangery_tests::fleet::{Fleet, Node};
+use orangery_tests::process::{eventually, fail, output, succeed};
+use orangery_wire::rest::RolloutView;
+use serde_json::json;
+
+const NODES: [&str; 3] = ["attic", "cellar", "garage"];
+
+/// A fleet that runs 1.0.0, and an exported directory in a git checkout.
+fn fleet_and_directory() -> (Fleet, Vec<Node>, PathBuf) {
+    let fleet = Fleet::start();
+    let joined = |name: &&str| {
+        let mut node = fleet.joined(name, "[health]\ninterval_secs = 1\n");
+        node.start();
+        node
+    };
+    let nodes = NODES.iter().map(joined).collect();
+    fleet.publish("1.0.0", 200);
+    fleet.deploy("greeter@1.0.0", "all");
+    for name in NODES {
+        fleet.settled_on(name, "1.0.0");
+    }
+    let directory = fleet.path().join("checkout");
+    std::fs::create_dir(&directory).unwrap();
+    git(&directory, &["init", "-q"]);
+    succeed(&mut on(&fleet, "export", &directory, &[]));
+    (fleet, nodes, directory)
+}
+
+fn on(fleet: &Fleet, deed: &str, directory: &Path, options: &[&str]) -> Command {
+    let mut command = fleet.orangery(&[deed]);
+    command.arg(directory).args(options);
+    command
+}
+
+fn git(directory: &Path, words: &[&str]) -> String {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(directory).args(["-c", "user.name=ann", "-c", "user.email=ann@example.org"]);
+    succeed(git.args(words))
+}
+
+/// The plan and the exit code that came with it.
+fn plan(fleet: &Fleet, directory: &Path) -> (serde_json::Value, Option<i32>) {
+    let answer = output(&mut on(fleet, "plan", directory, &["--json"]));
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let all: serde_json::Value = serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&answer.stderr)));
+    (all["plan"].clone(), answer.status.code())
+}
+
+fn digest(plan: &serde_json::Value) -> String {
+    plan["digest"].as_str().unwrap().to_owned()
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    std::fs::write(directory.join(name), text).unwrap();
+}
+
+fn is_done(fleet: &Fleet, id: u64) -> RolloutView {
+    eventually(&format!("rollout {id} is done"), || {
+        let text = succeed(&mut fleet.orangery(&["rollout", "show", &id.to_string(), "--json"]));
+        let view: RolloutView = serde_json::from_str(&text).unwrap();
+        (view.status == "done").then_some(view)
+    })
+}
+
+const POLICY: &str = "[default]\ncanaries = [\"attic\"]\nwaves = [\"100%\"]\nsoak = [\"1s\"]\n";
+
+/// Wants 1.1.0 everywhere, and garage held. Returns the commit that says so.
+fn change(fleet: &Fleet, directory: &Path) -> String {
+    write(directory, "rollouts.toml", POLICY);
+    write(directory, "apps/greeter.toml", "[default]\nversion = \"1.1.0\"\n");
+    write(directory, "nodes/garage.toml", "[hold]\nreason = \"being repaired\"\n");
+    let early = fail(&mut on(fleet, "plan", directory, &[]));
+    assert!(early.contains("apps/greeter.toml: greeter 1.1.0 was not published; published are 1.0.0"), "{early}");
+    fleet.publish("1.1.0", 200);
+    git(directory, &["add", "."]);
+    git(directory, &["commit", "-q", "-m", "greeter 1.1.0"]);
+    git(directory, &["rev-parse", "HEAD"]).trim().to_owned()
+}
+
+/// Two operators who have seen the same plan apply it at the same time.
+fn applied_twice_at_once(fleet: &Fleet, directory: &Path, digest: &str) {
+    let words = ["--yes", "--plan", digest, "--by", "ann", "--note", "go"];
+    let mut other = on(fleet, "apply", directory, &words);
+    let other = other.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mine = output(&mut on(fleet, "apply", directory, &words));
+    let other = other.wait_with_output().unwrap();
+    let mut codes = [mine.status.code(), other.status.code()];
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(1)], "{mine:?}\n{other:?}");
+}
+
+fn told(fleet: &Fleet, node: &str) -> String {
+    fleet.view(node).unwrap().desired[0].version.as_ref().unwrap().to_string()
+}
+
+#[test]
+fn a_plan_is_applied_once_as_it_was_shown_and_a_held_node_is_left_alone() {
+    let (fleet, _nodes, directory) = fleet_and_directory();
+    let (empty, code) = plan(&fleet, &directory);
+    assert_eq!((&empty["changes"], code), (&false.into(), Some(0)), "{empty:#}");
+
+    let commit = change(&fleet, &directory);
+    let (first, code) = plan(&fleet, &directory);
+    assert_eq!(code, Some(2), "{first:#}");
+    let rollout = &first["rollouts"][0];
+    assert_eq!(rollout["waves"][0]["nodes"], json!(["attic"]), "{first:#}");
+    assert_eq!(rollout["waves"][1]["nodes"], json!(["cellar"]), "{first:#}");
+    let step = &rollout["steps"][0];
+    assert_eq!([&step["from"], &step["to"], &step["does"]], ["1.0.0", "1.1.0", "restart"], "{step:#}");
+    assert!(step["wire_bytes"].as_u64().unwrap() > 1_000 && step["disk_bytes"].as_u64() > step["wire_bytes"].as_u64());
+    assert_eq!([&first["holds"][0]["node"], &first["held"][0]["node"]], ["garage", "garage"]);
+    let shown = output(&mut on(&fleet, "plan", &directory, &[]));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(&format!("Plan {} of commit {commit}.", digest(&first))), "{shown}");
+    assert!(shown.contains("it will be held: being repaired") && shown.contains("2 restarts"), "{shown}");
+
+    let asked = output(&mut on(&fleet, "apply", &directory, &[]));
+    assert_eq!(asked.status.code(), Some(2), "nobody was there to agree");
+    let stale = fail(&mut on(&fleet, "apply", &directory, &["--yes", "--plan", &digest(&empty)]));
+    assert!(stale.contains("nothing was applied") && stale.contains(&digest(&first)), "{stale}");
+    assert_eq!(digest(&plan(&fleet, &directory).0), digest(&first), "and nothing was");
+
+    applied_twice_at_once(&fleet, &directory, &digest(&first));
+    let (under_way, code) = plan(&fleet, &directory);
+    assert_eq!((&under_way["changes"], code), (&false.into(), Some(0)), "{under_way:#}");
+    let done = is_done(&fleet, 1);
+    let note = format!("go; fleet plan {} of commit {commit}", digest(&first));
+    assert_eq!((done.begun.by.as_str(), done.begun.note.as_ref()), ("ann", Some(&note)));
+    fleet.settled_on("attic", "1.1.0");
+    fleet.settled_on("cellar", "1.1.0");
+    assert_eq!(told(&fleet, "garage"), "1.0.0", "it was told nothing");
+    let reason = fleet.view("garage").unwrap().holds[0].deed.note.clone().unwrap();
+    assert_eq!(reason, format!("being repaired [fleet directory, commit {commit}]"));
+    let again = succeed(&mut on(&fleet, "apply", &directory, &["--yes"]));
+    assert!(again.contains("Nothing to change."), "{again}");
+
+    the_hold_goes(&fleet, &directory);
+}
+
+/// With it goes what kept the node back; that it is in no commit is said.
+fn the_hold_goes(fleet: &Fleet, directory: &Path) {
+    std::fs::remove_file(directory.join("nodes/garage.toml")).unwrap();
+    let (last, code) = plan(fleet, directory);
+    assert_eq!((code, &last["rollouts"][0]["waves"][0]["nodes"]), (Some(2), &json!(["garage"])), "{last:#}");
+    succeed(&mut on(fleet, "apply", directory, &["--yes", "--plan", &digest(&last)]));
+    assert!(is_done(fleet, 2).begun.note.unwrap().ends_with("and changes that are in no commit"));
+    fleet.settled_on("garage", "1.1.0");
+    assert!(fleet.view("garage").unwrap().holds.is_empty());
+    assert_eq!(plan(fleet, directory).1, Some(0));
+}
+
+#[test]
+fn an_app_is_stopped_by_a_line_and_a_plan_is_stale_once_somebody_else_has_moved_the_fleet() {
+    let (fleet, _nodes, directory) = fleet_and_directory();
+    write(&directory, "apps/greeter.toml", "");
+    write(&directory, "nodes/attic.toml", "[apps.greeter]\nstop = true\n");
+    let (seen, code) = plan(&fleet, &directory);
+    assert_eq!(
+        (code, &seen["stops"][0]["node"], seen["left_alone"].as_array().unwrap().len()),
+        (Some(2), &"attic".into(), 2)
+    );
+    succeed(&mut on(&fleet, "apply", &directory, &["--yes"]));
+    eventually("attic runs nothing", || {
+        let reported = fleet.view("attic")?.reported?;
+        reported.apps.iter().all(|app| app.current.is_none()).then_some(())
+    });
+    assert_eq!(plan(&fleet, &directory).1, Some(0));
+    fleet.settled_on("cellar", "1.0.0");
+
+    fleet.publish("1.1.0", 200);
+    write(&directory, "apps/greeter.toml", "[default]\nversion = \"1.1.0\"\n");
+    let (seen, _) = plan(&fleet, &directory);
+    fleet.deploy("greeter@1.1.0", "cellar");
+    let stale = fail(&mut on(&fleet, "apply", &directory, &["--yes", "--plan", &digest(&seen)]));
+    assert!(stale.contains("has changed since"), "{stale}");
+    assert_eq!(told(&fleet, "garage"), "1.0.0");
+
+    let again = fail(&mut on(&fleet, "export", &directory, &[]));
+    assert!(again.contains("it is not empty"), "{again}");
+    write(&directory, "fleet.toml", "coordinator = \"https://192.0.2.1:1\"\n");
+    let other = fail(&mut on(&fleet, "apply", &directory, &["--yes"]));
+    assert!(other.contains("fleet.toml is for the coordinator https://192.0.2.1:1"), "{other}");
+}
