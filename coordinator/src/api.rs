@@ -18,6 +18,7 @@ use orangery_wire::Digest;
 use tokio::sync::watch;
 
 pub mod audience;
+mod audit;
 mod body;
 mod deployments;
 pub mod error;
@@ -32,6 +33,7 @@ mod range;
 mod releases;
 mod rollouts;
 mod trust;
+mod users;
 
 use crate::artifacts::Artifacts;
 use crate::broker::Broker;
@@ -56,8 +58,6 @@ pub struct Parts {
     pub repository: Arc<Repository>,
     /// Issues certificates.
     pub ca: Ca,
-    /// SHA-256 of the operator's token.
-    pub operator_token: Digest,
     /// SHA-256 of the token that opens the metrics and nothing else, if there is one.
     pub metrics_token: Option<Digest>,
     /// What is counted for Prometheus.
@@ -76,6 +76,8 @@ pub struct Parts {
     pub stopping: watch::Receiver<bool>,
     /// Wrong invite secrets.
     pub failures: Failures,
+    /// Wrong tokens.
+    pub wrong_tokens: Failures,
 }
 
 /// The parts, as routes have them.
@@ -121,45 +123,52 @@ pub struct Route {
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {
-    use Audience::{Anyone, NodeEvenExpired, NodeOrOperator, Operator, OperatorOrScraper};
+    use Audience::{Admin, Anyone, NodeEvenExpired, NodeOrOperator, NodeOrViewer, Operator, Viewer, ViewerOrScraper};
     let route = |method, path, audience, answer| Route { method, path, audience, answer };
     vec![
         route(Method::GET, "/healthz", Anyone, get(nodes::healthz)),
-        route(Method::GET, "/metrics", OperatorOrScraper, get(metrics::metrics)),
+        route(Method::GET, "/metrics", ViewerOrScraper, get(metrics::metrics)),
         route(Method::GET, "/v1/openapi.json", Anyone, get(openapi::document)),
         route(Method::POST, "/v1/join", Anyone, post(join::join)),
         route(Method::POST, "/v1/renew", NodeEvenExpired, post(join::renew)),
-        route(Method::GET, "/v1/status", Operator, get(nodes::status)),
-        route(Method::GET, "/v1/nodes", Operator, get(nodes::list)),
-        route(Method::GET, "/v1/nodes/{node}", Operator, get(nodes::show)),
-        route(Method::GET, "/v1/nodes/{node}/why", Operator, get(nodes::why)),
-        route(Method::POST, "/v1/nodes/{node}/revoke", Operator, post(nodes::revoke)),
+        route(Method::GET, "/v1/status", Viewer, get(nodes::status)),
+        route(Method::GET, "/v1/nodes", Viewer, get(nodes::list)),
+        route(Method::GET, "/v1/nodes/{node}", Viewer, get(nodes::show)),
+        route(Method::GET, "/v1/nodes/{node}/why", Viewer, get(nodes::why)),
+        route(Method::POST, "/v1/nodes/{node}/revoke", Admin, post(nodes::revoke)),
         route(Method::POST, "/v1/nodes/{node}/hold", Operator, post(rollouts::hold)),
         route(Method::POST, "/v1/nodes/{node}/release", Operator, post(rollouts::release)),
         route(Method::POST, "/v1/invites", Operator, post(join::invite)),
-        route(Method::GET, "/v1/releases", Operator, get(releases::list)),
+        route(Method::GET, "/v1/releases", Viewer, get(releases::list)),
         route(Method::POST, "/v1/releases", Operator, post(releases::publish)),
-        route(Method::GET, "/v1/releases/{app}/{version}", Operator, get(releases::show)),
+        route(Method::GET, "/v1/releases/{app}/{version}", Viewer, get(releases::show)),
         route(Method::HEAD, "/v1/blobs/{digest}", Operator, head(releases::blob_size)),
         route(Method::PUT, "/v1/blobs/{digest}", Operator, put(releases::put_blob)),
-        route(Method::GET, "/v1/trust", Operator, get(trust::show)),
+        route(Method::GET, "/v1/trust", Viewer, get(trust::show)),
         route(Method::POST, "/v1/trust", Operator, post(trust::accept)),
-        route(Method::POST, "/v1/trust/online-keys", Operator, post(trust::online_keys)),
-        route(Method::POST, "/v1/deployments/plan", Operator, post(deployments::plan)),
+        route(Method::POST, "/v1/trust/online-keys", Admin, post(trust::online_keys)),
+        route(Method::POST, "/v1/deployments/plan", Viewer, post(deployments::plan)),
         route(Method::POST, "/v1/deployments", Operator, post(deployments::apply)),
-        route(Method::GET, "/v1/rollouts", Operator, get(rollouts::list)),
+        route(Method::GET, "/v1/rollouts", Viewer, get(rollouts::list)),
         route(Method::POST, "/v1/rollouts", Operator, post(rollouts::begin)),
-        route(Method::POST, "/v1/rollouts/plan", Operator, post(rollouts::plan)),
-        route(Method::GET, "/v1/rollouts/{rollout}", Operator, get(rollouts::show)),
+        route(Method::POST, "/v1/rollouts/plan", Viewer, post(rollouts::plan)),
+        route(Method::GET, "/v1/rollouts/{rollout}", Viewer, get(rollouts::show)),
         route(Method::POST, "/v1/rollouts/{rollout}/pause", Operator, post(rollouts::pause)),
         route(Method::POST, "/v1/rollouts/{rollout}/resume", Operator, post(rollouts::resume)),
         route(Method::POST, "/v1/rollouts/{rollout}/promote", Operator, post(rollouts::promote)),
         route(Method::POST, "/v1/rollouts/{rollout}/revert", Operator, post(rollouts::revert)),
         route(Method::POST, "/v1/rollouts/{rollout}/approve", Operator, post(rollouts::approve)),
-        route(Method::GET, "/v1/events", Operator, get(events::list)),
-        route(Method::GET, "/v1/events/stream", Operator, get(events::stream)),
-        route(Method::GET, "/metadata/{file}", NodeOrOperator, get(files::metadata)),
-        route(Method::GET, "/targets/{app}/{version}/{file}", NodeOrOperator, get(files::manifest)),
+        route(Method::GET, "/v1/audit", Admin, get(audit::list)),
+        route(Method::GET, "/v1/users", Admin, get(users::list)),
+        route(Method::POST, "/v1/users", Admin, post(users::add)),
+        route(Method::POST, "/v1/users/{user}/remove", Admin, post(users::remove)),
+        route(Method::POST, "/v1/users/{user}/role", Admin, post(users::role)),
+        route(Method::POST, "/v1/users/{user}/tokens", Admin, post(users::token)),
+        route(Method::POST, "/v1/tokens/{token}/revoke", Admin, post(users::revoke)),
+        route(Method::GET, "/v1/events", Viewer, get(events::list)),
+        route(Method::GET, "/v1/events/stream", Viewer, get(events::stream)),
+        route(Method::GET, "/metadata/{file}", NodeOrViewer, get(files::metadata)),
+        route(Method::GET, "/targets/{app}/{version}/{file}", NodeOrViewer, get(files::manifest)),
         route(Method::GET, "/blobs/{digest}", NodeOrOperator, get(files::blob)),
     ]
 }

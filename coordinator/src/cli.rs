@@ -3,6 +3,7 @@
 //! Exit codes are a contract: 0 done, 1 error, 2 changes are pending (a plan that was not agreed to).
 
 mod args;
+mod audit;
 mod backup;
 mod broker;
 mod completions;
@@ -21,6 +22,7 @@ mod rollout;
 mod say;
 mod serve;
 mod status;
+mod user;
 mod why;
 
 use std::io;
@@ -109,6 +111,8 @@ impl Cli {
             Command::Status(args) => in_runtime(status::run(&home, args)),
             Command::Events(args) => in_runtime(events::run(&home, args)),
             Command::History(args) => in_runtime(events::history(&home, args)),
+            Command::Audit(args) => in_runtime(audit::run(&home, args)),
+            Command::User(command) => in_runtime(user::run(&home, command)),
             Command::Why(args) => in_runtime(why::run(&home, args)),
         }
     }

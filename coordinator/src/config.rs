@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::audit::{KEPT_MAX, Kept};
 use crate::nearest::nearest;
 
 /// Most bytes of one artifact, unless the settings say otherwise: 4 GiB.
@@ -92,6 +93,8 @@ pub struct Limits {
     pub events_kept_max: u64,
     /// Open HTTPS connections.
     pub connections_max: usize,
+    /// Entries of the audit log that are kept, and for how long.
+    pub audit_kept: Kept,
 }
 
 /// The settings cannot be used.
@@ -179,6 +182,8 @@ struct WrittenLimits {
     blob_bytes_max: u64,
     events_kept_max: u64,
     connections_max: usize,
+    audit_kept_max: u64,
+    audit_kept_days_max: u64,
 }
 
 impl Default for WrittenKeys {
@@ -200,7 +205,13 @@ impl Default for WrittenKeys {
 
 impl Default for WrittenLimits {
     fn default() -> Self {
-        Self { blob_bytes_max: BLOB_BYTES_MAX, events_kept_max: EVENTS_KEPT_MAX, connections_max: CONNECTIONS_MAX }
+        Self {
+            blob_bytes_max: BLOB_BYTES_MAX,
+            events_kept_max: EVENTS_KEPT_MAX,
+            connections_max: CONNECTIONS_MAX,
+            audit_kept_max: KEPT_MAX,
+            audit_kept_days_max: 0,
+        }
     }
 }
 
@@ -321,7 +332,8 @@ impl Check<'_> {
     }
 
     fn limits(&self, written: &WrittenLimits) -> Result<Limits, ConfigError> {
-        let WrittenLimits { blob_bytes_max, events_kept_max, connections_max } = *written;
+        let WrittenLimits { blob_bytes_max, events_kept_max, connections_max, audit_kept_max, audit_kept_days_max } =
+            *written;
         if blob_bytes_max == 0 || blob_bytes_max > orangery_wire::limits::TREE_BYTES_MAX {
             return self.invalid("limits.blob_bytes_max", &blob_bytes_max.to_string(), "use 1 to 17179869184 (16 GiB)");
         }
@@ -331,7 +343,16 @@ impl Check<'_> {
         if !(16..=100_000).contains(&connections_max) {
             return self.invalid("limits.connections_max", &connections_max.to_string(), "use 16 to 100000");
         }
-        Ok(Limits { blob_bytes_max, events_kept_max, connections_max })
+        if !(1_000..=10_000_000).contains(&audit_kept_max) {
+            return self.invalid("limits.audit_kept_max", &audit_kept_max.to_string(), "use 1000 to 10000000");
+        }
+        if audit_kept_days_max > 36_500 {
+            let rule = "use 1 to 36500, or 0 to keep entries whatever their age";
+            return self.invalid("limits.audit_kept_days_max", &audit_kept_days_max.to_string(), rule);
+        }
+        let secs = (audit_kept_days_max > 0).then(|| audit_kept_days_max * 86_400);
+        let audit_kept = Kept { entries_max: audit_kept_max, secs };
+        Ok(Limits { blob_bytes_max, events_kept_max, connections_max, audit_kept })
     }
 }
 

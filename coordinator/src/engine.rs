@@ -14,6 +14,7 @@ use orangery_wire::topics::Channel;
 use orangery_wire::{Digest, NodeId, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
+mod audit;
 mod command;
 mod core;
 mod deploy;
@@ -28,8 +29,10 @@ mod plan;
 mod refused;
 mod rollouts;
 mod scene;
+mod users;
 mod why;
 
+pub use self::audit::{Record, append};
 pub use self::command::{Command, Issue, Joining, Renewing};
 pub use self::core::{Clock, Core, Effects};
 pub use self::deploy::Survey;
@@ -38,6 +41,7 @@ pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
 pub use self::rollouts::{Beginning, RolloutDeed, Scenes, begin, look};
 pub use self::scene::describe_hold;
+pub use self::users::{Actor, Shown, User, UserDeed, Users};
 pub use self::why::{Facts, brought, why};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
@@ -80,6 +84,8 @@ pub struct Engine {
     commands: mpsc::Sender<Command>,
     live: Arc<Live>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Who asks, if it is not the coordinator by itself.
+    actor: Option<Actor>,
 }
 
 impl Engine {
@@ -90,7 +96,13 @@ impl Engine {
         let (commands, waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
         let run = move || run(core, &outlets, waiting);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(run).map_err(EngineError::Thread)?;
-        Ok(Self { commands, live, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { commands, live, thread: Arc::new(Mutex::new(Some(thread))), actor: None })
+    }
+
+    /// The same engine, asked by somebody: what is done is written down as theirs.
+    #[must_use]
+    pub fn by(&self, actor: Actor) -> Self {
+        Self { actor: Some(actor), ..self.clone() }
     }
 
     /// Who is connected, and what else is true only now.
@@ -123,9 +135,14 @@ impl Engine {
         self.ask(|reply| Command::Revoke(node, reply)).await
     }
 
-    /// Adds a release; the same one again changes nothing.
-    pub async fn publish(&self, release: ReleaseRow) -> Result<ReleaseRow, Refused> {
-        self.ask(|reply| Command::Publish(release, reply)).await
+    /// Adds a release that these keys have signed; the same one again changes nothing.
+    pub async fn publish(&self, release: ReleaseRow, keys: Vec<String>) -> Result<ReleaseRow, Refused> {
+        self.ask(|reply| Command::Publish(release, keys, reply)).await
+    }
+
+    /// Writes down what was done outside of the database.
+    pub async fn record(&self, record: Record) -> Result<(), Refused> {
+        self.ask(|reply| Command::Record(record, reply)).await
     }
 
     /// Applies a plan. What nodes were told already is not told again, unless they refused it: then it is a retry.
@@ -158,6 +175,11 @@ impl Engine {
         self.ask(|reply| Command::ReleaseHold(node, request, reply)).await
     }
 
+    /// Does something with users; answers when the token ends that was made, if one was and it does.
+    pub async fn user(&self, deed: UserDeed) -> Result<Option<UnixTime>, Refused> {
+        self.ask(|reply| Command::User(deed, reply)).await
+    }
+
     /// Does what was sent before, keeps the last signs of life, and ends the thread. Blocks until it has ended.
     pub fn stop(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -176,7 +198,12 @@ impl Engine {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command) -> Result<T, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| stopped())?;
+        let command = command(reply);
+        let command = match &self.actor {
+            Some(actor) => Command::By(actor.clone(), Box::new(command)),
+            None => command,
+        };
+        self.commands.send(command).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(failed()))
     }
 }

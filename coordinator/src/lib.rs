@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod audit;
 pub mod backup;
 pub mod broker;
 pub mod ca;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use orangery_wire::topics::Channel;
-use orangery_wire::{NodeId, UnixTime};
+use orangery_wire::{Digest, NodeId, UnixTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -210,8 +210,8 @@ impl Running {
         let keys = &config.keys;
         let ca = Ca::load(&keys.ca_key, &keys.ca)?;
         let certificate = ServerCertificate::from_pem(&read(&keys.server)?, &read(&keys.server_key)?)?;
-        let (operator_token, metrics_token) = (tokens::operator(config)?, tokens::metrics(config)?);
-        let (core, live, reader) = open_database(config, &clock)?;
+        let metrics_token = tokens::metrics(config)?;
+        let (core, live, reader) = open_database(config, &tokens::operator(config)?, &clock)?;
         let repository = Arc::new(Repository::open(repository_files(config), clock())?);
         let artifacts = Artifacts::open(&config.blobs(), config.limits.blob_bytes_max)?;
 
@@ -246,7 +246,6 @@ impl Running {
             artifacts,
             repository,
             ca,
-            operator_token,
             metrics_token,
             metrics: Metrics::new()?,
             broker: broker.as_ref().map(Arc::downgrade).unwrap_or_default(),
@@ -256,6 +255,7 @@ impl Running {
             clock,
             stopping: stop.clone(),
             failures: Failures::default(),
+            wrong_tokens: Failures::default(),
         };
         let https = tokio::spawn(listener.serve(api::router(&Arc::new(parts)), stop));
         Ok(Self { url, mqtt, stopping, https, errands, link, engine, broker })
@@ -309,11 +309,13 @@ fn read(path: &Path) -> Result<String, ServeError> {
     std::fs::read_to_string(path).map_err(|source| ServeError::Read { path: path.to_owned(), source })
 }
 
-fn open_database(config: &Config, clock: &Clock) -> Result<(Core, Arc<Live>, Reader), ServeError> {
-    let store = Store::open(&config.database())?;
+fn open_database(config: &Config, owner: &Digest, clock: &Clock) -> Result<(Core, Arc<Live>, Reader), ServeError> {
+    let mut store = Store::open(&config.database())?;
+    store.commit(|batch| batch.set_owner(owner, clock()))?;
     let reader = Reader::open(&config.database())?;
     let live = Arc::new(Live::load(store.view())?);
     let core = Core::new(store, live.clone(), clock.clone(), config.limits.events_kept_max)?;
+    let core = core.keeping(config.limits.audit_kept);
     Ok((core, live, reader))
 }
 

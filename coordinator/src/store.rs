@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+mod audit;
 mod desired;
 mod enrolment;
 mod events;
@@ -17,16 +18,24 @@ mod nodes;
 mod releases;
 mod rollouts;
 mod rows;
+mod users;
 
+pub use audit::AuditFilter;
 pub use enrolment::Invite;
 pub(crate) use events::OWN_EPOCH;
 pub use events::{EVENTS_READ_MAX, Intake};
 pub use nodes::NodeRow;
 pub(crate) use nodes::ReportMark;
 pub use releases::ReleaseRow;
+pub use users::{OWNER, TokenRow, UserRow, token_id};
 
 /// The schema, oldest first. A database of version N has the first N applied. Only ever append.
-const MIGRATIONS: [&str; 2] = [include_str!("store/schema.sql"), include_str!("store/rollouts.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("store/schema.sql"),
+    include_str!("store/rollouts.sql"),
+    include_str!("store/users.sql"),
+    include_str!("store/audit.sql"),
+];
 /// How long one connection waits for another; ours never do for long, a backup tool may.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -63,7 +63,7 @@ impl Running {
 
     async fn publish(&self, version: &str) -> Manifest {
         let manifest = manifest(version, version.as_bytes());
-        self.engine.publish(row(&manifest)).await.unwrap();
+        self.engine.publish(row(&manifest), vec![]).await.unwrap();
         manifest
     }
 
@@ -98,7 +98,7 @@ fn core_with_release(directory: &std::path::Path) -> Core {
     let hello = serde_json::to_vec(&reported(&garage, 1, vec![])).unwrap();
     let commands = vec![
         Command::Link(from_node(&garage, Channel::Reported, hello)),
-        Command::Publish(row(&manifest("1.0.0", b"1")), reply),
+        Command::Publish(row(&manifest("1.0.0", b"1")), vec![], reply),
     ];
     core.apply(commands).unwrap().reply();
     core
@@ -275,7 +275,7 @@ async fn a_new_generation_is_above_all_that_the_node_has_named_and_shared_by_its
     running.publish("1.0.0").await;
     let mut other = manifest("1.0.0", b"other");
     other.app = "lamp".parse().unwrap();
-    running.engine.publish(row(&other)).await.unwrap();
+    running.engine.publish(row(&other), vec![]).await.unwrap();
     let first = running.deploy(Some("1.0.0"), "garage", None).await.unwrap();
     assert_eq!(first.steps[0].generation, 21);
     let lamp = DeployRequest { app: other.app, ..request(Some("1.0.0"), "garage", None) };
@@ -534,7 +534,7 @@ async fn apps_that_were_stopped_make_room_for_others_and_running_ones_do_not() {
     for n in 0..=APPS_MAX {
         let mut release = manifest(&long, b"x");
         release.app = named(n);
-        running.engine.publish(row(&release)).await.unwrap();
+        running.engine.publish(row(&release), vec![]).await.unwrap();
     }
     let deploy = |n: usize, version: Option<&str>| {
         running.engine.deploy(DeployRequest { app: named(n), ..request(version, "garage", None) })

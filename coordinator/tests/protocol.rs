@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use orangery::api::{audience::Audience, routes};
 use orangery_wire::messages::{Acked, Desired, Event, Health, Online, Reported};
-use orangery_wire::rest::{DeployRequest, ErrorBody, RolloutRequest};
+use orangery_wire::rest::{AuditEntry, DeployRequest, ErrorBody, RolloutRequest};
 use orangery_wire::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,12 +66,13 @@ fn every_example_is_what_the_code_reads() {
             "health" => read_again::<Health>(value),
             "deploy" => read_again::<DeployRequest>(value),
             "rollout" => read_again::<RolloutRequest>(value),
+            "audit" => read_again::<AuditEntry>(value),
             "error" => read_again::<ErrorBody>(value),
             other => panic!("nobody knows how to read {other}"),
         };
         check_is_in(name, value, &read);
     }
-    assert_eq!(examples.len(), 10);
+    assert_eq!(examples.len(), 11);
 }
 
 #[test]
@@ -88,9 +89,12 @@ fn every_route_is_in_the_table_with_its_audience_and_no_other() {
         let audience = match (route.audience, route.path) {
             (Audience::Anyone, "/v1/join") => "an invite's secret",
             (Audience::Anyone, _) => "anyone",
+            (Audience::Viewer, _) => "viewer",
             (Audience::Operator, _) => "operator",
-            (Audience::OperatorOrScraper, _) => "operator or scraper",
+            (Audience::Admin, _) => "admin",
+            (Audience::ViewerOrScraper, _) => "viewer or scraper",
             (Audience::NodeEvenExpired, _) => "node, even expired",
+            (Audience::NodeOrViewer, _) => "node or viewer",
             (Audience::NodeOrOperator, _) => "node or operator",
         };
         (format!("{} {}", route.method, route.path), audience.to_owned())

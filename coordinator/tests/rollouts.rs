@@ -80,7 +80,7 @@ impl Site {
     }
 
     async fn deed(&self, id: u64, deed: &str) -> Result<RolloutView, Denied> {
-        let request = DeedRequest { by: "ann".into(), note: Some("because".into()) };
+        let request = DeedRequest { note: Some("because".into()) };
         self.fixture.operator().post(&format!("/v1/rollouts/{id}/{deed}"), &request).await
     }
 
@@ -103,7 +103,7 @@ fn request(canary: Option<&str>, soak_secs: u64) -> RolloutRequest {
         canaries: canary.iter().map(|name| node(name)).collect(),
         waves: vec![],
         policy: RolloutPolicy { soak_secs: vec![soak_secs], ..RolloutPolicy::default() },
-        deed: DeedRequest { by: "ann".into(), note: None },
+        deed: DeedRequest { note: None },
         plan: None,
     }
 }
@@ -145,7 +145,7 @@ async fn a_rollout_is_planned_begun_and_goes_on_by_proofs_alone() {
     assert_eq!(done.status, "done", "{}", done.reason);
     let codes: Vec<&str> = done.log.iter().map(|entry| entry.code.as_str()).collect();
     assert_eq!(codes, ["begun", "wave_opened", "wave_opened", "done"]);
-    assert_eq!(done.log[0].by.as_deref(), Some("ann"));
+    assert_eq!(done.log[0].by.as_deref(), Some("owner"));
     assert_eq!(operator.get::<Vec<RolloutView>>("/v1/rollouts").await.unwrap().len(), 1);
 }
 
@@ -162,7 +162,7 @@ async fn a_refusal_pauses_it_and_people_decide() {
     assert_eq!(site.deed(1, "resume").await.unwrap().status, "running");
     site.pass(600).await;
     assert_eq!(site.tolds(), [1, 2, 1], "nobody has proven anything");
-    assert!(site.deed(1, "promote").await.unwrap().waves[1].promoted.as_ref().is_some_and(|deed| deed.by == "ann"));
+    assert!(site.deed(1, "promote").await.unwrap().waves[1].promoted.as_ref().is_some_and(|deed| deed.by == "owner"));
     assert_eq!(site.tolds(), [2, 2, 2], "somebody knows better");
     assert_eq!(site.deed(1, "revert").await.unwrap().status, "reverting");
     assert_eq!(NODES.map(|name| site.told(name)), NODES.map(|_| (3, "1.0.0".to_owned())));
@@ -214,7 +214,7 @@ async fn a_held_node_is_told_nothing_by_anybody_until_it_is_released() {
     let hold = |secs: Option<u64>, reason: Option<&str>| HoldRequest {
         app: None,
         expires_secs: secs,
-        deed: DeedRequest { by: "ann".into(), note: reason.map(str::to_owned) },
+        deed: DeedRequest { note: reason.map(str::to_owned) },
     };
     let post = async |hold: &HoldRequest| operator.post::<HoldView>("/v1/nodes/garage/hold", hold).await;
     assert_eq!(code(post(&hold(None, None)).await), (422, "deed_invalid".into()), "a reason is needed");
@@ -228,7 +228,9 @@ async fn a_held_node_is_told_nothing_by_anybody_until_it_is_released() {
     let deploy =
         DeployRequest { app: fixture::app(), version: Some(site.new.version.clone()), to: "garage".into(), plan: None };
     let plan: Plan = operator.post("/v1/deployments", &deploy).await.unwrap();
-    assert!(!plan.steps[0].changes && plan.steps[0].warning.as_ref().is_some_and(|text| text.contains("held by ann")));
+    assert!(
+        !plan.steps[0].changes && plan.steps[0].warning.as_ref().is_some_and(|text| text.contains("held by owner"))
+    );
     site.begin(&request(None, 0)).await.unwrap();
     assert_eq!(site.tolds(), [2, 2, 1]);
     let why: Why = operator.get("/v1/nodes/garage/why").await.unwrap();
@@ -304,6 +306,6 @@ async fn what_cannot_be_meant_is_refused_with_its_code() {
     assert_eq!(refused(&|asked| asked.waves = vec!["50%".parse().unwrap()]).await, denied(422, "rollout_invalid"));
     assert_eq!(refused(&|asked| asked.canaries = vec![node("moon")]).await, denied(422, "rollout_invalid"));
     assert_eq!(refused(&|asked| asked.policy.done.secs = 0).await, denied(422, "rollout_invalid"));
-    assert_eq!(refused(&|asked| asked.deed.by = "a\u{1b}[2J".into()).await, denied(422, "deed_invalid"));
+    assert_eq!(refused(&|asked| asked.deed.note = Some("a\u{1b}[2J".into())).await, denied(422, "deed_invalid"));
     assert!(site.fixture.operator().get::<Vec<RolloutView>>("/v1/rollouts").await.unwrap().is_empty());
 }

@@ -87,7 +87,7 @@ fn change(fleet: &Fleet, directory: &Path) -> String {
 
 /// Two operators who have seen the same plan apply it at the same time.
 fn applied_twice_at_once(fleet: &Fleet, directory: &Path, digest: &str) {
-    let words = ["--yes", "--plan", digest, "--by", "ann", "--note", "go"];
+    let words = ["--yes", "--plan", digest, "--note", "go"];
     let mut other = on(fleet, "apply", directory, &words);
     let other = other.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mine = output(&mut on(fleet, "apply", directory, &words));
@@ -133,7 +133,7 @@ fn a_plan_is_applied_once_as_it_was_shown_and_a_held_node_is_left_alone() {
     assert_eq!((&under_way["changes"], code), (&false.into(), Some(0)), "{under_way:#}");
     let done = is_done(&fleet, 1);
     let note = format!("go; fleet plan {} of commit {commit}", digest(&first));
-    assert_eq!((done.begun.by.as_str(), done.begun.note.as_ref()), ("ann", Some(&note)));
+    assert_eq!((done.begun.by.as_str(), done.begun.note.as_ref()), ("owner", Some(&note)));
     fleet.settled_on("attic", "1.1.0");
     fleet.settled_on("cellar", "1.1.0");
     assert_eq!(told(&fleet, "garage"), "1.0.0", "it was told nothing");

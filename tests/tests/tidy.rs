@@ -83,6 +83,13 @@ fn the_fleet_as_a_directory_names_no_clock_file_socket_or_task() {
 }
 
 #[test]
+fn the_chain_of_the_audit_log_names_no_clock_file_socket_or_task() {
+    let file = [root().join("coordinator/src/audit.rs")];
+    assert_absent(&file, &IMPURE);
+    assert_absent(&file, &["crate::store", "crate::engine", "rusqlite"]);
+}
+
+#[test]
 fn the_wire_and_trust_crates_do_no_io() {
     assert_absent(&rust_files("wire/src"), &IMPURE);
     assert_absent(&rust_files("trust/src"), &IMPURE);

@@ -21,7 +21,7 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
         Self { what, text: text.chars().take(80).collect(), rule }
     }
 }
@@ -91,6 +91,10 @@ name_type!(
 name_type!(
     /// What an app knows a socket by that is held for it.
     SocketName, "socket name"
+);
+name_type!(
+    /// Somebody, or some program, that may use the coordinator.
+    UserName, "user name"
 );
 
 /// A SHA-256 digest; written as 64 lower-case hexadecimal digits.

@@ -12,5 +12,5 @@ pub mod rest;
 pub mod token;
 pub mod topics;
 
-pub use ids::{AppName, Digest, Generation, NodeId, ReleaseId, SocketName, UnixTime, Version};
+pub use ids::{AppName, Digest, Generation, NodeId, ReleaseId, SocketName, UnixTime, UserName, Version};
 pub use manifest::Manifest;

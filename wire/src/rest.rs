@@ -1,6 +1,8 @@
 //! What travels over HTTPS besides files: JSON bodies of the coordinator's REST API.
 
+mod audit;
 mod rollouts;
+mod users;
 
 use std::collections::BTreeMap;
 
@@ -8,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
 use crate::messages::{Event, Evidence, Health, RefusalCode, Reported};
+pub use audit::{AuditEntry, AuditLine, AuditPage};
 pub use rollouts::{
     Allowance, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
     ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,
     Superseding, WaveSize, WaveView,
 };
+pub use users::{NewToken, Role, RoleRequest, TokenRequest, TokenView, UserRequest, UserView};
 
 /// Every error answer has this body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

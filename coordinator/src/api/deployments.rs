@@ -8,7 +8,7 @@ use orangery_wire::{AppName, Version};
 use super::Shared;
 use super::body::Body;
 use super::error::ApiError;
-use crate::engine::Survey;
+use crate::engine::{Actor, Survey};
 
 /// Says what a deployment would change. Changes nothing.
 #[utoipa::path(post, path = "/v1/deployments/plan", tag = "deployments", security(("operator" = [])),
@@ -32,10 +32,11 @@ pub(super) async fn plan(
     responses((status = 200, body = Plan), (status = "default", body = ErrorBody)))]
 pub(super) async fn apply(
     State(shared): State<Shared>,
+    actor: Actor,
     Body(request): Body<DeployRequest>,
 ) -> Result<Json<Plan>, ApiError> {
     check_standing(&shared, &request.app, request.version.as_ref()).await?;
-    Ok(Json(shared.engine.deploy(request).await?))
+    Ok(Json(shared.engine.by(actor).deploy(request).await?))
 }
 
 /// The owner may have taken the release back since it was published. Nodes see to that themselves; nobody need wait for

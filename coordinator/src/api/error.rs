@@ -8,11 +8,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use orangery_trust::Refusal;
 use orangery_wire::manifest::InvalidManifest;
-use orangery_wire::rest::ErrorBody;
-use orangery_wire::{AppName, NodeId, Version};
+use orangery_wire::rest::{ErrorBody, Role};
+use orangery_wire::{AppName, NodeId, UnixTime, Version};
 
 use crate::artifacts::ArtifactError;
-use crate::engine::Refused;
+use crate::engine::{Refused, User};
 use crate::repository::{RepositoryError, Standing, chain};
 use crate::store::StoreError;
 
@@ -51,14 +51,29 @@ impl ApiError {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
-            "the request shows neither the operator's token nor a node's certificate",
+            "the request shows neither a user's token nor a node's certificate",
         )
-        .next("send \"Authorization: Bearer TOKEN\" with the token that `orangery init` wrote to operator.token")
+        .next("send \"Authorization: Bearer TOKEN\" with the token that is in operator.token")
     }
 
     pub(super) fn wrong_token() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "token_wrong", "the operator's token is wrong")
-            .next("use the one that `orangery init` wrote to operator.token for this very coordinator")
+        Self::new(StatusCode::UNAUTHORIZED, "token_wrong", "the token is nobody's here, or it was revoked")
+            .next("use the one that `orangery init` wrote to operator.token for this very coordinator, or ask an admin for one: `orangery user token`")
+    }
+
+    pub(super) fn token_ended(expired_at: UnixTime) -> Self {
+        let message = format!("the token has expired at {}", orangery_trust::time::format(expired_at));
+        Self::new(StatusCode::UNAUTHORIZED, "token_ended", message).next("ask an admin for one: `orangery user token`")
+    }
+
+    pub(super) fn too_many_failures(message: &'static str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message).next("wait a minute")
+    }
+
+    pub(super) fn role_needed(user: &User, least: Role) -> Self {
+        let message = format!("this is for the role {least}, and {} has the role {}", user.name, user.role);
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+            .next("an admin can do it, or give that role: `orangery user role`")
     }
 
     pub(super) fn expired() -> Self {
@@ -108,12 +123,16 @@ impl From<Refused> for ApiError {
             Refused::UnknownNode { .. }
             | Refused::UnknownApp { .. }
             | Refused::UnknownVersion { .. }
-            | Refused::UnknownRollout { .. } => StatusCode::NOT_FOUND,
+            | Refused::UnknownRollout { .. }
+            | Refused::UnknownUser { .. }
+            | Refused::UnknownToken { .. } => StatusCode::NOT_FOUND,
             Refused::PlanChanged
             | Refused::RolloutNotNow { .. }
             | Refused::NameTaken { .. }
             | Refused::NameRevoked { .. }
-            | Refused::VersionTaken { .. } => StatusCode::CONFLICT,
+            | Refused::VersionTaken { .. }
+            | Refused::UserTaken { .. }
+            | Refused::OwnerFixed => StatusCode::CONFLICT,
             Refused::TokenUnknown | Refused::TokenUsed | Refused::TokenExpired { .. } | Refused::Revoked { .. } => {
                 StatusCode::FORBIDDEN
             }

@@ -1,7 +1,6 @@
 //! How boards become nodes, and stay nodes.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,23 +16,30 @@ use super::audience::Identity;
 use super::body::Body;
 use super::error::ApiError;
 use crate::ca::CSR_BYTES_MAX;
-use crate::engine::{Issue, Joining, Refused, Renewing};
+use crate::engine::{Actor, Issue, Joining, Refused, Renewing};
 use crate::https::Caller;
 use crate::sha256;
+use crate::store::token_id;
 
 /// Makes an invite. Its secret is in the answer and nowhere else.
 #[utoipa::path(post, path = "/v1/invites", tag = "enrolment", security(("operator" = [])), request_body = InviteRequest,
     responses((status = 200, body = InviteResponse), (status = "default", body = ErrorBody)))]
 pub(super) async fn invite(
     State(shared): State<Shared>,
+    actor: Actor,
     Body(request): Body<InviteRequest>,
 ) -> Result<Json<InviteResponse>, ApiError> {
+    let secret = new_secret()?;
+    let expires_at = shared.engine.by(actor).invite(sha256::digest(secret.as_bytes()), request).await?;
+    Ok(Json(InviteResponse { url: shared.url.clone(), ca: shared.ca.fingerprint(), secret, expires_at }))
+}
+
+/// 256 bits that nobody can guess, as text.
+pub(super) fn new_secret() -> Result<String, ApiError> {
     let mut secret = [0; 32];
     let random = ring::rand::SystemRandom::new().fill(&mut secret);
     random.map_err(|_| ApiError::internal(&std::io::Error::other("the system gives no random numbers")))?;
-    let secret = URL_SAFE_NO_PAD.encode(secret);
-    let expires_at = shared.engine.invite(sha256::digest(secret.as_bytes()), request).await?;
-    Ok(Json(InviteResponse { url: shared.url.clone(), ca: shared.ca.fingerprint(), secret, expires_at }))
+    Ok(URL_SAFE_NO_PAD.encode(secret))
 }
 
 /// Takes a board in. The invite's secret is the permission; the same board may ask again while the invite lasts.
@@ -47,16 +53,13 @@ pub(super) async fn join(
     let address = caller.map(|Extension(caller)| caller.address);
     let now = (shared.clock)();
     if address.is_some_and(|address| shared.failures.are_too_many(address, now)) {
-        let message = "too many unknown invite tokens came from this address";
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message).next("wait a minute"));
+        return Err(ApiError::too_many_failures("too many unknown invite tokens came from this address"));
     }
-    let joining = Joining {
-        secret: sha256::digest(request.secret.as_bytes()),
-        key: key_of(&request.csr_pem)?,
-        wish: request.name,
-        issue: issue(&shared, request.csr_pem),
-    };
-    let joined = shared.engine.join(joining).await;
+    let secret = sha256::digest(request.secret.as_bytes());
+    let joining =
+        Joining { secret, key: key_of(&request.csr_pem)?, wish: request.name, issue: issue(&shared, request.csr_pem) };
+    let actor = Actor { who: format!("invite:{}", token_id(&secret)), token: None, from: address };
+    let joined = shared.engine.by(actor).join(joining).await;
     if let (Some(address), Err(Refused::TokenUnknown)) = (address, &joined) {
         tracing::warn!(%address, "a join with an unknown invite token");
         shared.failures.note(address, now);
@@ -77,11 +80,12 @@ pub(super) async fn join(
 pub(super) async fn renew(
     State(shared): State<Shared>,
     Extension(identity): Extension<Identity>,
+    actor: Actor,
     Body(request): Body<RenewRequest>,
 ) -> Result<Json<RenewResponse>, ApiError> {
     let Identity::Node { node, .. } = identity else { return Err(ApiError::unauthenticated()) };
     let key = key_of(&request.csr_pem)?;
-    let issued = shared.engine.renew(Renewing { node, key, issue: issue(&shared, request.csr_pem) }).await?;
+    let issued = shared.engine.by(actor).renew(Renewing { node, key, issue: issue(&shared, request.csr_pem) }).await?;
     Ok(Json(RenewResponse { certificate_pem: issued.pem }))
 }
 

@@ -8,7 +8,7 @@ use orangery_wire::rest::{ErrorBody, NodeView, Status, Why};
 
 use super::Shared;
 use super::error::ApiError;
-use crate::engine::{self, Facts, Refused, unknown_node};
+use crate::engine::{self, Actor, Facts, Refused, unknown_node};
 use crate::store::{StoreError, View};
 
 /// Whether the coordinator answers.
@@ -75,9 +75,13 @@ pub(super) async fn why(State(shared): State<Shared>, Path(node): Path<String>) 
 #[utoipa::path(post, path = "/v1/nodes/{node}/revoke", tag = "nodes", security(("operator" = [])),
     params(("node" = String, Path, description = "Its name")),
     responses((status = 204, description = "It is revoked"), (status = "default", body = ErrorBody)))]
-pub(super) async fn revoke(State(shared): State<Shared>, Path(node): Path<String>) -> Result<StatusCode, ApiError> {
+pub(super) async fn revoke(
+    State(shared): State<Shared>,
+    actor: Actor,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
     match node.parse::<NodeId>() {
-        Ok(node) => shared.engine.revoke(node).await?,
+        Ok(node) => shared.engine.by(actor).revoke(node).await?,
         Err(_) => return Err(Refused::UnknownNode { node, meant: None }.into()),
     }
     Ok(StatusCode::NO_CONTENT)

@@ -1,5 +1,6 @@
 //! The API's description for programs (OpenAPI 3.1), made from the code and kept in docs/openapi.json.
 
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
@@ -10,7 +11,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 #[openapi(
     info(
         title = "Orangery",
-        description = "The coordinator's REST API. Operators show their token, nodes their certificate (mutual TLS). Every error \
+        description = "The coordinator's REST API. Users show their token, nodes their certificate (mutual TLS). Every error \
             answer is an ErrorBody with a stable code; docs/protocol.md lists them."
     ),
     paths(
@@ -46,20 +47,45 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         super::rollouts::approve,
         super::rollouts::hold,
         super::rollouts::release,
+        super::audit::list,
+        super::users::list,
+        super::users::add,
+        super::users::remove,
+        super::users::role,
+        super::users::token,
+        super::users::revoke,
         super::events::list,
         super::events::stream,
         super::files::metadata,
         super::files::manifest,
         super::files::blob,
     ),
+    components(schemas(orangery_wire::rest::AuditEntry)),
     modifiers(&Security)
 )]
 struct Document;
 
+/// The ways to show who one is, and for each route the least role that it takes.
 struct Security;
 
 impl utoipa::Modify for Security {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for route in super::routes() {
+            let Some(least) = route.audience.least_role() else { continue };
+            let item = document.paths.paths.get_mut(route.path);
+            let operation = item.and_then(|item| match route.method {
+                Method::GET => item.get.as_mut(),
+                Method::HEAD => item.head.as_mut(),
+                Method::PUT => item.put.as_mut(),
+                _ => item.post.as_mut(),
+            });
+            if let Some(operation) = operation {
+                let role = format!("Least role of a user: {least}.");
+                let text =
+                    operation.description.take().map_or_else(|| role.clone(), |text| format!("{text}\n\n{role}"));
+                operation.description = Some(text);
+            }
+        }
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("operator", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme("scraper", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));

@@ -15,7 +15,7 @@ use super::body::{Body, PUBLICATION_BYTES_MAX};
 use super::error::ApiError;
 use super::{Parts, Shared};
 use crate::artifacts::ArtifactError;
-use crate::engine::{Refused, choose_release};
+use crate::engine::{Actor, Record, Refused, choose_release};
 use crate::repository::Standing;
 use crate::store::{ReleaseRow, View};
 
@@ -62,11 +62,12 @@ fn judged(parts: &Parts, mut releases: Vec<ReleaseView>) -> Vec<ReleaseView> {
     responses((status = 200, body = ReleaseView), (status = "default", body = ErrorBody)))]
 pub(super) async fn publish(
     State(shared): State<Shared>,
+    actor: Actor,
     Body(request): Body<PublishRequest, PUBLICATION_BYTES_MAX>,
 ) -> Result<Json<ReleaseView>, ApiError> {
     let manifest = Manifest::parse(request.manifest.as_bytes())?;
     check_packs(&shared, &manifest).await?;
-    let row = shared
+    let (row, keys) = shared
         .blocking(move |parts| {
             let PublishRequest { manifest: text, targets } = request;
             let (now, (app, version)) = ((parts.clock)(), (&manifest.app, &manifest.version));
@@ -76,11 +77,12 @@ pub(super) async fn publish(
                 return Err(Refused::VersionTaken { app: app.clone(), version: version.clone() }.into());
             }
             let id = parts.repository.publish(app, version, text.as_bytes(), targets.as_bytes(), now)?;
-            Ok::<_, ApiError>(ReleaseRow::of(&manifest, id, now))
+            let keys = parts.repository.signed_by(app, version);
+            Ok::<_, ApiError>((ReleaseRow::of(&manifest, id, now), keys))
         })
         .await?;
     // Nodes may know of it a moment before operators do; the other way round a deployment could find nothing.
-    Ok(Json(shared.engine.publish(row).await?.view))
+    Ok(Json(shared.engine.by(actor).publish(row, keys).await?.view))
 }
 
 /// Every artifact that the manifest names must be here, whole.
@@ -124,6 +126,7 @@ pub(super) async fn blob_size(
     responses((status = 204, description = "It is here"), (status = "default", body = ErrorBody)))]
 pub(super) async fn put_blob(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(digest): Path<String>,
     headers: HeaderMap,
     body: HttpBody,
@@ -134,7 +137,11 @@ pub(super) async fn put_blob(
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(ArtifactError::TooLarge { bytes_max }.into());
     }
+    let is_new = shared.artifacts.size(&digest).await?.is_none();
     shared.artifacts.put(&digest, body.into_data_stream()).await?;
+    if is_new {
+        shared.engine.by(actor).record(Record::new("artifact.put", format!("artifact {digest}"))).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -15,7 +15,7 @@ use super::body::Body;
 use super::deployments::check_standing;
 use super::error::ApiError;
 use super::{Parts, Shared};
-use crate::engine::{self, Refused, RolloutDeed, Scenes};
+use crate::engine::{self, Actor, Refused, RolloutDeed, Scenes};
 use crate::rollout::{Rollout, RolloutId, Stage, Waiting};
 use crate::store::{StoreError, View};
 
@@ -25,11 +25,13 @@ use crate::store::{StoreError, View};
     responses((status = 200, body = RolloutPlan), (status = "default", body = ErrorBody)))]
 pub(super) async fn plan(
     State(shared): State<Shared>,
+    actor: Actor,
     Body(request): Body<RolloutRequest>,
 ) -> Result<Json<RolloutPlan>, ApiError> {
     check_standing(&shared, &request.app, Some(&request.version)).await?;
-    let begun =
-        shared.read(move |parts, view| engine::begin(view, &request, parts.engine.live(), (parts.clock)())).await?;
+    let begun = shared
+        .read(move |parts, view| engine::begin(view, &actor.who, &request, parts.engine.live(), (parts.clock)()))
+        .await?;
     Ok(Json(begun?.plan))
 }
 
@@ -39,10 +41,11 @@ pub(super) async fn plan(
     responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
 pub(super) async fn begin(
     State(shared): State<Shared>,
+    actor: Actor,
     Body(request): Body<RolloutRequest>,
 ) -> Result<Json<RolloutView>, ApiError> {
     check_standing(&shared, &request.app, Some(&request.version)).await?;
-    let id = shared.engine.begin_rollout(request).await?;
+    let id = shared.engine.by(actor).begin_rollout(request).await?;
     one(&shared, id).await
 }
 
@@ -72,40 +75,40 @@ pub(super) async fn show(
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/pause", tag = "rollouts", security(("operator" = [])),
     params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
     responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
-pub(super) async fn pause(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
-    with(shared, id, body, RolloutDeed::Pause).await
+pub(super) async fn pause(shared: State<Shared>, by: Actor, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, by, id, body, RolloutDeed::Pause).await
 }
 
 /// Goes on, in spite of the failures that are known: they do not count any more.
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/resume", tag = "rollouts", security(("operator" = [])),
     params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
     responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
-pub(super) async fn resume(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
-    with(shared, id, body, RolloutDeed::Resume).await
+pub(super) async fn resume(shared: State<Shared>, by: Actor, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, by, id, body, RolloutDeed::Resume).await
 }
 
 /// Opens the next wave, whatever it waits for.
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/promote", tag = "rollouts", security(("operator" = [])),
     params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
     responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
-pub(super) async fn promote(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
-    with(shared, id, body, RolloutDeed::Promote).await
+pub(super) async fn promote(shared: State<Shared>, by: Actor, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, by, id, body, RolloutDeed::Promote).await
 }
 
 /// Tells every node that it told the release to run again what was proven there before; also when the rollout is done.
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/revert", tag = "rollouts", security(("operator" = [])),
     params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
     responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
-pub(super) async fn revert(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
-    with(shared, id, body, RolloutDeed::Revert).await
+pub(super) async fn revert(shared: State<Shared>, by: Actor, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, by, id, body, RolloutDeed::Revert).await
 }
 
 /// Approves the next wave: it opens when the one ahead has passed.
 #[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts", security(("operator" = [])),
     params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
     responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
-pub(super) async fn approve(shared: State<Shared>, id: Path<String>, body: Body<DeedRequest>) -> Answer {
-    with(shared, id, body, RolloutDeed::Approve).await
+pub(super) async fn approve(shared: State<Shared>, by: Actor, id: Path<String>, body: Body<DeedRequest>) -> Answer {
+    with(shared, by, id, body, RolloutDeed::Approve).await
 }
 
 /// Holds a node: it is told nothing new, of one app or of any. Again: the newer reason and end count.
@@ -114,10 +117,11 @@ pub(super) async fn approve(shared: State<Shared>, id: Path<String>, body: Body<
     responses((status = 200, body = HoldView), (status = "default", body = ErrorBody)))]
 pub(super) async fn hold(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(node): Path<String>,
     Body(request): Body<HoldRequest>,
 ) -> Result<Json<HoldView>, ApiError> {
-    Ok(Json(shared.engine.hold(node_id(node)?, request).await?))
+    Ok(Json(shared.engine.by(actor).hold(node_id(node)?, request).await?))
 }
 
 /// Ends a hold. Again: changes nothing.
@@ -126,10 +130,11 @@ pub(super) async fn hold(
     responses((status = 204, description = "It is not held any more"), (status = "default", body = ErrorBody)))]
 pub(super) async fn release(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(node): Path<String>,
     Body(request): Body<ReleaseHoldRequest>,
 ) -> Result<StatusCode, ApiError> {
-    shared.engine.release_hold(node_id(node)?, request).await?;
+    shared.engine.by(actor).release_hold(node_id(node)?, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -137,12 +142,13 @@ type Answer = Result<Json<RolloutView>, ApiError>;
 
 async fn with(
     State(shared): State<Shared>,
+    actor: Actor,
     Path(id): Path<String>,
     Body(request): Body<DeedRequest>,
     deed: RolloutDeed,
 ) -> Answer {
     let id = number(&id)?;
-    shared.engine.with_rollout(id, deed, request).await?;
+    shared.engine.by(actor).with_rollout(id, deed, request).await?;
     one(&shared, id).await
 }
 

@@ -12,6 +12,7 @@ use tar::{Archive, Entry};
 use super::{BackupError, FORMAT, HEAD, Head, LEAP, SUMS, Summary, TEXT_BYTES_MAX, read_failed, write_failed};
 use crate::config::Config;
 use crate::durable::{create_directories, sync_directory};
+use crate::engine::{Actor, Record, append};
 use crate::home::Home;
 use crate::output;
 use crate::release::hashing::Hashing;
@@ -32,7 +33,7 @@ pub fn restore(home: &Home, file: &Path, progress: &dyn Fn(u64)) -> Result<Summa
     let beside = home.root().join(".coordinator.restoring");
     remove(&beside)?;
     let restored = unpack(file, &beside, progress).and_then(|summary| {
-        settle(&beside)?;
+        settle(&beside, &summary.head)?;
         sync_tree(&beside).map_err(write_failed(&beside))?;
         std::fs::rename(&beside, &place).and_then(|()| sync_directory(home.root())).map_err(write_failed(&place))?;
         Ok(summary)
@@ -129,10 +130,18 @@ fn listed(sums: &str) -> Option<BTreeMap<String, Digest>> {
         .collect()
 }
 
-/// What the time since the backup asks for: invites may have been used, and nodes have seen newer metadata.
-fn settle(directory: &Path) -> Result<(), BackupError> {
+/// What the time since the backup asks for: invites may have been used, tokens revoked, and nodes have seen newer
+/// metadata.
+fn settle(directory: &Path, head: &Head) -> Result<(), BackupError> {
     let config = Config::load(&directory.join("coordinator.toml"))?;
-    Store::open(&config.database())?.commit(|batch| batch.forget_invites(u64::MAX >> 1))?;
+    Store::open(&config.database())?.commit(|batch| {
+        batch.forget_invites(u64::MAX >> 1)?;
+        batch.remove_tokens()?;
+        // What was written down since the backup is lost, and this is how one sees it.
+        let record =
+            Record::new("coordinator.restore", "the coordinator").with("backup_of", output::moment(head.made_at));
+        append(batch, batch.view().audit_end()?, output::now(), &Actor::coordinator(), record, "done").map(drop)
+    })?;
     let files = RepositoryFiles {
         metadata: config.metadata(),
         targets: config.targets(),

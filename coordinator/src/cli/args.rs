@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use orangery_wire::{AppName, NodeId, Version};
 
+use super::audit::AuditArgs;
 use super::backup::{BackupArgs, RestoreArgs};
+use super::broker::BrokerCommand;
+use super::completions::CompletionsArgs;
 use super::directory::{ApplyArgs, ExportArgs, PlanArgs};
 use super::events::{EventsArgs, HistoryArgs};
 use super::image::ImageCommand;
@@ -16,6 +19,7 @@ use super::keys::KeysCommand;
 use super::node::HoldArgs;
 use super::repo::{BundleArgs, RepoCommand};
 use super::rollout::args::RolloutCommand;
+use super::user::UserCommand;
 use super::why::WhyArgs;
 pub(super) use crate::span::parse as parse_duration;
 
@@ -82,6 +86,11 @@ pub enum Command {
     History(HistoryArgs),
     /// Say why each app of a node is where it is
     Why(WhyArgs),
+    /// Show what was done, by whom and from where, and check that nobody has changed that
+    Audit(AuditArgs),
+    /// Say who may use the coordinator, and give them tokens
+    #[command(subcommand)]
+    User(UserCommand),
     /// Copy all that the coordinator must not lose into one file, while it runs or not; on its machine
     Backup(BackupArgs),
     /// Set the coordinator up from a backup, where there is none
@@ -268,32 +277,6 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `orangery broker`
-#[derive(Debug, Subcommand)]
-pub enum BrokerCommand {
-    /// Write down who may use which topic, in the broker's own words
-    #[command(subcommand)]
-    Acl(AclCommand),
-}
-
-/// `orangery broker acl`
-#[derive(Debug, Subcommand)]
-pub enum AclCommand {
-    /// Print the access list for Mosquitto, or write all files that it needs
-    Mosquitto {
-        /// Write settings, access list, CA and a certificate for the broker into this directory
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-    },
-}
-
-/// `orangery completions`
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell
-    pub shell: clap_complete::Shell,
 }
 
 /// `orangery demo`

@@ -2,18 +2,37 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::Subcommand;
 
 use super::Outcome;
-use super::args::{AclCommand, BrokerCommand};
 use crate::broker::acl::{Mosquitto, mosquitto_acl, mosquitto_config};
 use crate::ca::{Ca, write_secret};
 use crate::config::{Config, Mqtt};
 use crate::home::Home;
 use crate::output;
 use crate::owner::write_file;
+
+/// `orangery broker`
+#[derive(Debug, Subcommand)]
+pub enum BrokerCommand {
+    /// Write down who may use which topic, in the broker's own words
+    #[command(subcommand)]
+    Acl(AclCommand),
+}
+
+/// `orangery broker acl`
+#[derive(Debug, Subcommand)]
+pub enum AclCommand {
+    /// Print the access list for Mosquitto, or write all files that it needs
+    Mosquitto {
+        /// Write settings, access list, CA and a certificate for the broker into this directory
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
 
 pub fn run(home: &Home, command: &BrokerCommand) -> anyhow::Result<Outcome> {
     let BrokerCommand::Acl(AclCommand::Mosquitto { out }) = command;

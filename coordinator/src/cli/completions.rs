@@ -1,10 +1,17 @@
 //! `orangery completions`
 
-use clap::CommandFactory as _;
+use clap::{Args, CommandFactory as _};
 
 use super::Outcome;
-use super::args::{Cli, CompletionsArgs};
+use super::args::Cli;
 use crate::output;
+
+/// `orangery completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
 
 pub fn run(args: &CompletionsArgs) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();

@@ -54,9 +54,6 @@ pub struct ApplyArgs {
     /// Apply the plan without asking
     #[arg(short, long)]
     pub yes: bool,
-    /// Who applies it [default: $USER]
-    #[arg(long)]
-    pub by: Option<String>,
     /// Why
     #[arg(long)]
     pub note: Option<String>,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use orangery_wire::messages::{Health, ReserveState, What};
 use orangery_wire::rest::{
-    EventView, HoldRequest, HoldView, InviteRequest, InviteResponse, NodeView, ReleaseHoldRequest,
+    DeedRequest, EventView, HoldRequest, HoldView, InviteRequest, InviteResponse, NodeView, ReleaseHoldRequest,
 };
 use orangery_wire::token::Token;
 use orangery_wire::{AppName, NodeId};
@@ -15,7 +15,6 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::{NodeCommand, parse_duration};
 use super::fleet::{fleet_table, presence};
-use super::rollout::asked_by;
 use crate::client::Client;
 use crate::engine::describe_hold;
 use crate::home::Home;
@@ -36,9 +35,6 @@ pub struct HoldArgs {
     /// How long, such as 2h or 7d [default: until it is released]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub lasts: Option<Duration>,
-    /// Who holds it [default: $USER]
-    #[arg(long)]
-    pub by: Option<String>,
 }
 
 pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
@@ -78,7 +74,7 @@ pub async fn run(home: &Home, command: NodeCommand) -> anyhow::Result<Outcome> {
 }
 
 async fn hold(client: &Client, args: HoldArgs) -> anyhow::Result<()> {
-    let deed = asked_by(args.by.as_deref(), Some(&args.reason));
+    let deed = DeedRequest { note: Some(args.reason) };
     let request = HoldRequest { app: args.app, expires_secs: args.lasts.map(|lasts| lasts.as_secs()), deed };
     let hold: HoldView = client.post(&format!("/v1/nodes/{}/hold", args.node), &request).await?;
     output::line(format!("{} is {}.", args.node, output::clean(&describe_hold(&hold))))?;

@@ -35,12 +35,6 @@ pub async fn run(home: &Home, command: RolloutCommand) -> anyhow::Result<Outcome
     }
 }
 
-/// Who asks, in the words of this machine.
-pub fn asked_by(by: Option<&str>, note: Option<&str>) -> DeedRequest {
-    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
-    DeedRequest { by: by.map_or_else(user, str::to_owned), note: note.map(str::to_owned) }
-}
-
 async fn start(client: &Client, args: StartArgs) -> anyhow::Result<Outcome> {
     let request = args.request();
     let failed = || format!("cannot roll out {}", args.release);
@@ -246,7 +240,7 @@ fn nodes(view: &RolloutView) -> String {
 }
 
 async fn deed(client: &Client, deed: &str, args: &DeedArgs) -> anyhow::Result<Outcome> {
-    let request = asked_by(args.by.as_deref(), args.note.as_deref());
+    let request = DeedRequest { note: args.note.clone() };
     let view: RolloutView = client.post(&format!("/v1/rollouts/{}/{deed}", args.rollout), &request).await?;
     if args.json {
         output::json(&view)?;

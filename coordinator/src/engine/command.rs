@@ -6,8 +6,10 @@ use orangery_wire::rest::{
 use orangery_wire::{Digest, NodeId, UnixTime};
 use tokio::sync::oneshot;
 
+use super::audit::Record;
 use super::refused::Refused;
 use super::rollouts::RolloutDeed;
+use super::users::{Actor, UserDeed};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
 use crate::rollout::RolloutId;
@@ -43,6 +45,8 @@ pub struct Renewing {
 
 /// One command.
 pub enum Command {
+    /// Somebody asks for it. Without this it is the coordinator that does it by itself.
+    By(Actor, Box<Command>),
     /// The link says something: of itself, or from a node.
     Link(LinkEvent),
     /// Make an invite whose secret has this SHA-256; answers when it ends.
@@ -53,8 +57,8 @@ pub enum Command {
     Renew(Renewing, oneshot::Sender<Result<Issued, Refused>>),
     /// Revoke a node.
     Revoke(NodeId, oneshot::Sender<Result<(), Refused>>),
-    /// Add a release; answers with what is there then.
-    Publish(ReleaseRow, oneshot::Sender<Result<ReleaseRow, Refused>>),
+    /// Add a release that these keys have signed; answers with what is there then.
+    Publish(ReleaseRow, Vec<String>, oneshot::Sender<Result<ReleaseRow, Refused>>),
     /// Apply a plan.
     Deploy(DeployRequest, oneshot::Sender<Result<Plan, Refused>>),
     /// Begin a rollout; answers with its number.
@@ -67,6 +71,10 @@ pub enum Command {
     Hold(NodeId, HoldRequest, oneshot::Sender<Result<HoldView, Refused>>),
     /// End a hold.
     ReleaseHold(NodeId, ReleaseHoldRequest, oneshot::Sender<Result<(), Refused>>),
+    /// Write down what was done outside of the database.
+    Record(Record, oneshot::Sender<Result<(), Refused>>),
+    /// Do something with users; answers when the token ends that was made, if one was and it does.
+    User(UserDeed, oneshot::Sender<Result<Option<UnixTime>, Refused>>),
     /// Keep the last signs of life and end.
     Stop,
 }
@@ -74,6 +82,7 @@ pub enum Command {
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::By(_, command) => return command.fmt(f),
             Self::Link(_) => "Link",
             Self::Invite(..) => "Invite",
             Self::Join(..) => "Join",
@@ -86,6 +95,8 @@ impl std::fmt::Debug for Command {
             Self::LookAtRollouts(_) => "LookAtRollouts",
             Self::Hold(..) => "Hold",
             Self::ReleaseHold(..) => "ReleaseHold",
+            Self::Record(..) => "Record",
+            Self::User(..) => "User",
             Self::Stop => "Stop",
         })
     }

@@ -8,11 +8,14 @@ use orangery_wire::messages::Acked;
 use orangery_wire::topics::Channel;
 use orangery_wire::{NodeId, UnixTime};
 
+use super::audit::{Log, Record};
 use super::command::{Command, Reply};
 use super::known::Known;
 use super::live::Live;
 use super::owed::lasting;
 use super::refused::Refused;
+use super::users::{Actor, Users};
+use crate::audit::Kept;
 use crate::link::LinkEvent;
 use crate::store::{Batch, Store, StoreError, View};
 
@@ -28,6 +31,7 @@ pub struct Core {
     pub(super) known: Known,
     /// What the database did not take and nobody will say again.
     owed: Vec<LinkEvent>,
+    log: Log,
 }
 
 /// What a committed batch owes the world. All of it may be done again; if it is lost, the next start does it
@@ -60,6 +64,8 @@ pub(super) struct Outcome {
     /// Events that were stored, by code.
     pub(super) events: BTreeMap<&'static str, u64>,
     pub(super) cut_off: Vec<NodeId>,
+    /// Who may use the coordinator from now on, if that has changed.
+    pub(super) users: Option<Users>,
     replies: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -79,7 +85,14 @@ impl Core {
     /// Takes the database over.
     pub fn new(store: Store, live: Arc<Live>, clock: Clock, events_kept_max: u64) -> Result<Self, StoreError> {
         let known = Known::new(store.view().node_names()?);
-        Ok(Self { store, live, clock, events_kept_max, known, owed: Vec::new() })
+        let log = Log::new(store.view().audit_end()?, Kept::default());
+        Ok(Self { store, live, clock, events_kept_max, known, owed: Vec::new(), log })
+    }
+
+    /// The same, with other bounds for the audit log.
+    #[must_use]
+    pub fn keeping(self, kept: Kept) -> Self {
+        Self { log: Log::new(self.log.end, kept), ..self }
     }
 
     /// Everything that nodes should hear, from the database alone: said at each start, so that the broker needs no memory
@@ -103,20 +116,26 @@ impl Core {
         let commands: Vec<Command> = owed.chain(commands).collect();
         let lasting = lasting(&commands);
         let now = (self.clock)();
-        let Self { store, live, known, events_kept_max, .. } = self;
+        let Self { store, live, known, events_kept_max, log: before, .. } = self;
         let events_kept_max = *events_kept_max;
         known.begin();
         let committed = store.commit(|batch| {
             let outcome = Outcome::default();
-            let mut turn = Turn { batch, live, known, now, events_kept_max, outcome };
+            let actor = Actor::coordinator();
+            let (log, record, own) = (*before, None, Vec::new());
+            let mut turn = Turn { batch, live, known, now, events_kept_max, outcome, actor, log, record, own };
             for command in commands {
                 turn.command(command)?;
             }
             turn.effects()
         });
         match committed {
-            Ok((effects, outcome)) => {
+            Ok((effects, outcome, log)) => {
+                self.log = log;
                 outcome.cut_off.iter().for_each(|node| self.live.revoke(node));
+                if let Some(users) = outcome.users {
+                    self.live.set_users(users);
+                }
                 self.live.set_newest_event(outcome.newest_event);
                 self.live.count_events(outcome.events);
                 Ok(effects)
@@ -129,12 +148,17 @@ impl Core {
         }
     }
 
+    /// What is committed.
+    pub fn view(&self) -> View<'_> {
+        self.store.view()
+    }
+
     /// The database, for whoever takes it over. What was not committed is gone.
     pub fn into_store(self) -> Store {
         self.store
     }
 
-    /// Keeps the last signs of life over a stop.
+    /// Keeps the last signs of life, of nodes and of tokens, over a stop.
     pub fn keep_seen(&mut self) -> Result<(), StoreError> {
         let all = self.live.all();
         self.store.commit(|batch| {
@@ -143,7 +167,8 @@ impl Core {
                     batch.set_seen(node, seen.health.as_ref(), at)?;
                 }
             }
-            Ok(())
+            let used = self.live.users().to_keep(true);
+            used.iter().try_for_each(|(digest, at)| batch.set_token_used(digest, *at))
         })
     }
 }
@@ -159,6 +184,14 @@ pub(super) struct Turn<'a> {
     pub(super) now: UnixTime,
     pub(super) events_kept_max: u64,
     pub(super) outcome: Outcome,
+    /// Who asks.
+    pub(super) actor: Actor,
+    /// The audit log.
+    pub(super) log: Log,
+    /// What is written down of the command under way, once it has ended.
+    pub(super) record: Option<Record>,
+    /// What the coordinator itself has done meanwhile.
+    pub(super) own: Vec<Record>,
 }
 
 impl Turn<'_> {
@@ -172,10 +205,11 @@ impl Turn<'_> {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<Result<T, R>, StoreError>,
     ) -> Result<Result<T, R>, StoreError> {
-        let (batch, before) = (self.batch, self.known.moment());
+        let (batch, before, end) = (self.batch, self.known.moment(), self.log);
         let result = batch.part(|_| work(self));
         if !matches!(result, Ok(Ok(_))) {
             self.known.undo(before);
+            self.log = end;
         }
         result
     }
@@ -186,6 +220,7 @@ impl Turn<'_> {
         reply: Reply<T>,
         work: impl FnOnce(&mut Self) -> Done<T>,
     ) -> Result<(), StoreError> {
+        let own = self.own.len();
         let answer = match self.part(work) {
             Err(error) if error.is_about_values() => {
                 tracing::error!(reason = %error, "the database refused a command");
@@ -193,11 +228,18 @@ impl Turn<'_> {
             }
             other => other?,
         };
+        if let Err(refused) = &answer {
+            self.own.truncate(own);
+            self.write_down_answer(refused.code())?;
+        } else {
+            self.write_down_answer("done")?;
+        }
+        self.write_down_own()?;
         self.outcome.reply(reply, answer);
         Ok(())
     }
 
-    fn effects(self) -> Result<(Effects, Outcome), StoreError> {
+    fn effects(self) -> Result<(Effects, Outcome, Log), StoreError> {
         let mut outcome = self.outcome;
         let mut effects = Effects { replies: std::mem::take(&mut outcome.replies), ..Effects::default() };
         for node in &outcome.desired {
@@ -207,7 +249,7 @@ impl Turn<'_> {
         let cleared = outcome.cut_off.iter().map(|node| (node.clone(), Channel::Desired, Vec::new()));
         effects.publications.extend(cleared);
         effects.cut_off.clone_from(&outcome.cut_off);
-        Ok((effects, outcome))
+        Ok((effects, outcome, self.log))
     }
 }
 

@@ -87,6 +87,7 @@ impl Turn<'_> {
                 Err(refused) => return Ok(Err(refused)),
             }
         }
+        self.detail("changed", plan.steps.iter().filter(|step| step.changes).count());
         Ok(Ok(plan))
     }
 

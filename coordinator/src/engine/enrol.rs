@@ -4,6 +4,7 @@ use orangery_wire::rest::InviteRequest;
 use orangery_wire::topics::COORDINATOR;
 use orangery_wire::{Digest, NodeId, UnixTime};
 
+use super::audit::Record;
 use super::command::{Joining, Renewing};
 use super::core::{Done, Turn};
 use super::plan::unknown_node;
@@ -58,8 +59,12 @@ impl Turn<'_> {
             Err(reason) => return Ok(Err(Refused::RequestInvalid { reason })),
         };
         let again = self.view().has_key(&node, &key)?;
-        if !again {
+        if again {
+            // An answer that was lost is given again: that is nothing new.
+            self.record = None;
+        } else {
             self.batch.admit(&node, self.now)?;
+            self.record = self.record.take().map(|record| Record { object: format!("node {node}"), ..record });
         }
         self.batch.add_certificate(&node, &issued.serial, &key, self.now, issued.not_after)?;
         self.known.add(&node);

@@ -22,7 +22,7 @@ impl Turn<'_> {
         if request.expires_secs.is_some_and(|secs| !(1..=HOLD_SECS_MAX).contains(&secs)) {
             return Ok(Err(Refused::DeedInvalid { rule: "a hold lasts from 1 second to 366 days" }));
         }
-        let deed = match deed(&request.deed, self.now, true) {
+        let deed = match deed(&self.actor.who, &request.deed, self.now, true) {
             Ok(deed) => deed,
             Err(refused) => return Ok(Err(refused)),
         };

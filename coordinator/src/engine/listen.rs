@@ -4,6 +4,7 @@ use orangery_wire::NodeId;
 use orangery_wire::messages::{Event, FORMAT, Online, Rejected, Reported, What};
 use orangery_wire::topics::{Channel, topic};
 
+use super::audit::Record;
 use super::command::Command;
 use super::core::Turn;
 use super::intake;
@@ -15,7 +16,13 @@ const OWN_BOOT_ID: &str = "coordinator";
 
 impl Turn<'_> {
     pub(super) fn command(&mut self, command: Command) -> Result<(), StoreError> {
+        self.record = Record::of(&command);
         match command {
+            Command::By(actor, command) => {
+                let before = std::mem::replace(&mut self.actor, actor);
+                self.command(*command)?;
+                self.actor = before;
+            }
             Command::Link(LinkEvent::Up) => self.live.set_broker_connected(true),
             Command::Link(LinkEvent::Down { .. }) => self.live.set_broker_connected(false),
             Command::Link(LinkEvent::FromNode(message)) => self.message(&message)?,
@@ -23,17 +30,23 @@ impl Turn<'_> {
             Command::Join(joining, reply) => self.answer(reply, |turn| turn.join(joining))?,
             Command::Renew(renewing, reply) => self.answer(reply, |turn| turn.renew(renewing))?,
             Command::Revoke(node, reply) => self.answer(reply, |turn| turn.revoke(&node))?,
-            Command::Publish(release, reply) => self.answer(reply, |turn| turn.publish(&release))?,
+            Command::Publish(release, _, reply) => self.answer(reply, |turn| turn.publish(&release))?,
             Command::Deploy(request, reply) => self.answer(reply, |turn| turn.deploy(&request))?,
             Command::BeginRollout(request, reply) => self.answer(reply, |turn| turn.begin_rollout(&request))?,
             Command::WithRollout(id, deed, request, reply) => {
                 self.answer(reply, |turn| turn.with_rollout(id, deed, &request))?;
             }
-            Command::LookAtRollouts(reply) => self.answer(reply, |turn| turn.look_at_rollouts().map(Ok))?,
+            Command::LookAtRollouts(reply) => {
+                self.keep_used()?;
+                self.prune_now_and_then()?;
+                self.answer(reply, |turn| turn.look_at_rollouts().map(Ok))?;
+            }
             Command::Hold(node, request, reply) => self.answer(reply, |turn| turn.hold(&node, &request))?,
             Command::ReleaseHold(node, request, reply) => {
                 self.answer(reply, |turn| turn.release_hold(&node, &request))?;
             }
+            Command::Record(_, reply) => self.answer(reply, |_| Ok(Ok(())))?,
+            Command::User(deed, reply) => self.answer(reply, |turn| turn.user(&deed))?,
             Command::Stop => {}
         }
         Ok(())
@@ -185,6 +198,7 @@ impl Turn<'_> {
         self.batch.set_reported(&reported, health.as_ref(), intake::newest_generation(&reported), now)?;
         let mark = ReportMark { sequence: reported.sequence, boot_id: reported.boot_id.clone() };
         self.known.set(node, Some(mark));
+        self.write_down_proofs(node, &reported)?;
         self.follow(node, &reported)?;
         Ok(Ok(()))
     }
@@ -198,6 +212,8 @@ impl Turn<'_> {
             let Some(release) = report.desired.as_ref().filter(|_| report.generation > before) else { continue };
             tracing::info!(%node, app = %report.app, generation = report.generation, "the node was told something newer");
             self.batch.set_desired(node, &report.app, report.generation, Some(release))?;
+            // Nobody here told it, so that it proves it is not written down; a node could go on like that for ever.
+            self.batch.prove(node, &report.app, report.generation, release, self.now)?;
             self.outcome.desired.insert(node.clone());
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! Written by the engine, read by everyone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use orangery_wire::messages::Health;
@@ -10,6 +10,7 @@ use orangery_wire::rest::{DesiredView, NodeView};
 use orangery_wire::{NodeId, UnixTime};
 use tokio::sync::watch;
 
+use super::users::Users;
 use crate::store::{NodeRow, StoreError, View};
 
 /// Signs of life of one node since the coordinator started.
@@ -39,6 +40,7 @@ impl Seen {
 pub struct Live {
     nodes: Mutex<HashMap<NodeId, Seen>>,
     revoked: RwLock<HashSet<NodeId>>,
+    users: RwLock<Users>,
     broker_connected: watch::Sender<bool>,
     /// Since when the broker is reached without a break.
     listening: Mutex<Option<Instant>>,
@@ -52,6 +54,7 @@ impl Live {
         Ok(Self {
             nodes: Mutex::default(),
             revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
+            users: RwLock::new(Users::load(view)?),
             broker_connected: watch::Sender::new(false),
             listening: Mutex::default(),
             newest_event: watch::Sender::new(view.newest_event()?),
@@ -66,6 +69,16 @@ impl Live {
 
     pub(super) fn revoke(&self, node: &NodeId) {
         self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(node.clone());
+    }
+
+    /// Who may use the coordinator. Quick: it is asked at each request.
+    pub fn users(&self) -> RwLockReadGuard<'_, Users> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_users(&self, users: Users) {
+        let mut known = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        *known = users.after(&known);
     }
 
     /// Whether the broker is reached.

@@ -1,6 +1,6 @@
 //! What the engine will not do, and why. Each has a stable code; each text names the deed, the object and the cause.
 
-use orangery_wire::{AppName, NodeId, UnixTime, Version};
+use orangery_wire::{AppName, NodeId, UnixTime, UserName, Version};
 
 use crate::store::StoreError;
 
@@ -154,6 +154,41 @@ pub enum Refused {
         /// The rule that it breaks.
         rule: &'static str,
     },
+    /// No user has this name.
+    #[error("there is no user {user}{}", meant.as_ref().map(|m| format!("; did you mean {m}?")).unwrap_or_default())]
+    UnknownUser {
+        /// The name.
+        user: UserName,
+        /// The closest name that there is.
+        meant: Option<String>,
+    },
+    /// No token is named so.
+    #[error("there is no token {id}")]
+    UnknownToken {
+        /// Its id, as it was given.
+        id: String,
+    },
+    /// There is a user of that name.
+    #[error("there is a user {name} already")]
+    UserTaken {
+        /// The name.
+        name: UserName,
+    },
+    /// The name means something else.
+    #[error("no user can be named {name}: the word has a meaning of its own")]
+    UserReserved {
+        /// The name.
+        name: UserName,
+    },
+    /// A user or token that cannot be made.
+    #[error("it cannot be done: {rule}")]
+    UserInvalid {
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+    /// The owner is always there, with the one token that is on the coordinator's machine.
+    #[error("the owner has one token and one role, which are not changed here")]
+    OwnerFixed,
     /// The database failed, or the coordinator stops.
     #[error("the coordinator cannot do it now: {reason}")]
     Unavailable {
@@ -189,6 +224,12 @@ impl Refused {
             Self::RolloutInvalid { .. } => "rollout_invalid",
             Self::RolloutNotNow { .. } => "rollout_not_now",
             Self::DeedInvalid { .. } => "deed_invalid",
+            Self::UnknownUser { .. } => "unknown_user",
+            Self::UnknownToken { .. } => "unknown_token",
+            Self::UserTaken { .. } => "user_taken",
+            Self::UserReserved { .. } => "user_reserved",
+            Self::UserInvalid { .. } => "user_invalid",
+            Self::OwnerFixed => "owner_fixed",
             Self::Unavailable { .. } => "unavailable",
         }
     }
@@ -214,6 +255,11 @@ impl Refused {
             | Self::NameRevoked { .. }
             | Self::NameReserved { .. }
             | Self::NameInvalid { .. } => "choose another name: `orangery node invite --name NAME`",
+            Self::UnknownUser { .. } | Self::UnknownToken { .. } => {
+                "`orangery user list` shows all users and their tokens"
+            }
+            Self::UserTaken { .. } | Self::UserReserved { .. } => "choose another name",
+            Self::OwnerFixed => "`orangery keys operator-token` on the coordinator's machine makes a new one",
             Self::Unavailable { .. } => "try again; if it goes on, the coordinator's log says what failed",
             Self::InvalidSelector { .. }
             | Self::InviteInvalid { .. }
@@ -221,6 +267,7 @@ impl Refused {
             | Self::DeedInvalid { .. }
             | Self::RequestInvalid { .. }
             | Self::Revoked { .. }
+            | Self::UserInvalid { .. }
             | Self::VersionTaken { .. } => return None,
         })
     }

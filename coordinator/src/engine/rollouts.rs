@@ -18,8 +18,6 @@ use crate::store::{StoreError, View};
 
 /// A rollout in which nothing but time has passed is kept after so many seconds; a kill costs a soak no more than that.
 const KEEP_TIME_SECS: u64 = LOOK_SECS_MAX / 2;
-/// Longest name that somebody may give themselves, in bytes.
-const BY_BYTES_MAX: usize = 256;
 /// Most selectors in a request.
 const TO_MAX: usize = 1_000;
 
@@ -70,11 +68,11 @@ pub struct Beginning {
     supersedes: Vec<(RolloutId, Vec<NodeId>)>,
 }
 
-/// Says what a request would begin. Changes nothing.
-pub fn begin(view: View<'_>, request: &RolloutRequest, live: &Live, now: UnixTime) -> Done<Beginning> {
+/// Says what a request of somebody would begin. Changes nothing.
+pub fn begin(view: View<'_>, by: &str, request: &RolloutRequest, live: &Live, now: UnixTime) -> Done<Beginning> {
     let fleet = Fleet::read(view, &request.app)?;
     let releases = view.releases()?;
-    let checked = deed(&request.deed, now, false).and_then(|deed| {
+    let checked = deed(by, &request.deed, now, false).and_then(|deed| {
         check_selectors(&request.to, &fleet)?;
         Ok((deed, choose_release(&request.app, &request.version, &releases)?))
     });
@@ -135,15 +133,14 @@ fn superseding(view: View<'_>, rollout: &Rollout) -> Result<Vec<Superseding>, St
     Ok(older.map(loses).filter(|older| !older.nodes.is_empty()).collect())
 }
 
-/// Who does it and why, with texts of a bounded length that cannot pass for anything else.
-pub(super) fn deed(request: &DeedRequest, at: UnixTime, needs_note: bool) -> Result<Deed, Refused> {
+/// Who does it and why, with a note of a bounded length that cannot pass for anything else.
+pub(super) fn deed(by: &str, request: &DeedRequest, at: UnixTime, needs_note: bool) -> Result<Deed, Refused> {
     let is_fine = |text: &str| !text.chars().any(char::is_control);
-    let by = if request.by.is_empty() { "an operator" } else { &request.by };
     let note = request.note.as_deref().filter(|note| !note.is_empty());
-    let rule = if by.len() > BY_BYTES_MAX || note.is_some_and(|note| note.len() > REASON_BYTES_MAX) {
-        "a name has at most 256 bytes, a note 1024"
-    } else if !is_fine(by) || !note.is_none_or(is_fine) {
-        "a name or note has no control characters"
+    let rule = if note.is_some_and(|note| note.len() > REASON_BYTES_MAX) {
+        "a note has at most 1024 bytes"
+    } else if !note.is_none_or(is_fine) {
+        "a note has no control characters"
     } else if needs_note && note.is_none() {
         "a reason is needed"
     } else {
@@ -155,10 +152,11 @@ pub(super) fn deed(request: &DeedRequest, at: UnixTime, needs_note: bool) -> Res
 impl Turn<'_> {
     /// Begins a rollout, if it is still the one that was shown.
     pub(super) fn begin_rollout(&mut self, request: &RolloutRequest) -> Done<RolloutId> {
-        let Beginning { rollout, plan, supersedes } = match begin(self.view(), request, self.live, self.now)? {
-            Ok(beginning) => beginning,
-            Err(refused) => return Ok(Err(refused)),
-        };
+        let Beginning { rollout, plan, supersedes } =
+            match begin(self.view(), &self.actor.who, request, self.live, self.now)? {
+                Ok(beginning) => beginning,
+                Err(refused) => return Ok(Err(refused)),
+            };
         if request.plan.is_some_and(|shown| shown != plan.mark) {
             return Ok(Err(Refused::PlanChanged));
         }
@@ -170,6 +168,7 @@ impl Turn<'_> {
         self.note(rollout.id, "begun", Some(&rollout.begun), None, text)?;
         tracing::info!(rollout = rollout.id, app = %rollout.app, release = %rollout.release.version, "rollout begun");
         let id = rollout.id;
+        self.detail("rollout", id);
         self.look_at_rollouts()?;
         Ok(Ok(id))
     }
@@ -185,7 +184,7 @@ impl Turn<'_> {
 
     /// Does something with a rollout, and looks at once what follows.
     pub(super) fn with_rollout(&mut self, id: RolloutId, what: RolloutDeed, request: &DeedRequest) -> Done<()> {
-        let deed = match deed(request, self.now, false) {
+        let deed = match deed(&self.actor.who, request, self.now, false) {
             Ok(deed) => deed,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -244,7 +243,9 @@ impl Turn<'_> {
             self.outcome.desired.insert(node.clone());
         }
         self.batch.set_rollout(Some(before), next)?;
-        for News { code, wave, node, text } in &planned.news {
+        for news in &planned.news {
+            self.own_deed(next.id, news);
+            let News { code, wave, node, text } = news;
             let entry = RolloutEntry {
                 at: self.now,
                 code: (*code).to_owned(),

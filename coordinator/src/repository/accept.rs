@@ -110,6 +110,18 @@ impl Repository {
         releases.into_iter().map(judge).collect()
     }
 
+    /// The ids of the keys that vouch for a release, if one does.
+    pub fn signed_by(&self, app: &AppName, version: &Version) -> Vec<String> {
+        let state = self.lock();
+        let Some((_, top)) = &state.targets else { return Vec::new() };
+        let role = top.role_for(app, version).and_then(|role| state.roles.get(role)).map(|(_, role)| role);
+        let signed = role.unwrap_or(top);
+        if signed.release(app, version).is_err() {
+            return Vec::new();
+        }
+        signed.signed_by.iter().map(ToString::to_string).collect()
+    }
+
     fn check_root(&self, state: &State, root: &[u8], now: UnixTime) -> Result<VerifiedRoot, RepositoryError> {
         let refused = |refusal| RepositoryError::RootRefused(Box::new(refusal));
         let verified = Draft::read(root).and_then(|draft| draft.check_follows(&state.root)).map_err(refused)?;

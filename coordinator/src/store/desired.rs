@@ -71,7 +71,7 @@ impl Batch<'_> {
         let (id, version) = (release.map(|r| r.id.to_string()), release.map(|r| r.version.to_string()));
         self.execute(
             "INSERT INTO desired (node, app, generation, release, version) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (node, app) DO UPDATE SET generation = ?3, release = ?4, version = ?5",
+             ON CONFLICT (node, app) DO UPDATE SET generation = ?3, release = ?4, version = ?5, proved_at = NULL",
             (node.as_str(), app.as_str(), generation, id, version),
         )?;
         self.execute("UPDATE nodes SET generation = max(generation, ?2) WHERE node = ?1", (node.as_str(), generation))?;

@@ -1,6 +1,6 @@
-use orangery_wire::messages::{Acked, Event, FORMAT, What};
+use orangery_wire::messages::{Acked, Event, FORMAT, ReleaseRef, What};
 use orangery_wire::topics::Channel;
-use orangery_wire::{Digest, NodeId};
+use orangery_wire::{Digest, NodeId, ReleaseId};
 
 use super::*;
 
@@ -221,4 +221,64 @@ fn a_revoked_node_stays_revoked_with_all_its_keys() {
     assert!(!view.has_key(&node(), &Digest([1; 32])).unwrap());
     let row = view.node(&node()).unwrap().unwrap();
     assert_eq!((row.joined_at, row.revoked_at, row.generation), (1, Some(2), 4));
+}
+
+/// As the program of that time wrote it, while a rollout was under way.
+const VERSION_2: &str = include_str!("../../tests/fixtures/database-2.sql");
+
+#[test]
+fn a_database_of_an_earlier_version_is_brought_up_to_date_and_nothing_in_it_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("coordinator.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(VERSION_2).unwrap();
+    let found: usize = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(found, 2);
+    drop(old);
+    for _ in 0..2 {
+        let mut store = Store::open(&path).unwrap();
+        let view = store.view();
+        assert_eq!(view.node_names().unwrap().len(), 3);
+        assert!(view.nodes().unwrap().iter().all(|row| row.reported.is_some() && row.health.is_some()));
+        assert_eq!(view.releases().unwrap().len(), 4);
+        assert_eq!(view.events(0, 1_000, None).unwrap().len(), 36);
+        assert_eq!(view.holds().unwrap().len(), 2);
+        let [rollout] = &view.active_rollouts().unwrap()[..] else { panic!("one rollout is under way") };
+        assert_eq!((rollout.begun.by.as_str(), rollout.turns.len()), ("ann", 3), "who said so then stays");
+        assert_eq!(view.nodes_with_desired().unwrap().len(), 3);
+        store.commit(|batch| batch.set_owner(&Digest([7; 32]), 9)).unwrap();
+        let [owner] = &store.view().users().unwrap()[..] else { panic!("the owner is there, without a deed") };
+        assert_eq!((owner.name.as_str(), owner.role), (OWNER, orangery_wire::rest::Role::Admin));
+        assert_eq!(store.view().audit_end().unwrap(), crate::audit::Link::START);
+    }
+}
+
+#[test]
+fn another_token_of_the_owner_takes_the_place_of_the_one_before() {
+    let mut f = fixture();
+    for byte in [1, 2, 2] {
+        f.store.commit(|batch| batch.set_owner(&Digest([byte; 32]), 9)).unwrap();
+    }
+    let tokens = f.store.view().tokens().unwrap();
+    assert_eq!(tokens.iter().map(|token| token.digest).collect::<Vec<_>>(), [Digest([2; 32])]);
+}
+
+#[test]
+fn what_a_node_was_told_is_proven_once_in_each_generation() {
+    let mut f = fixture();
+    let (garage, app) = (node(), "greeter".parse().unwrap());
+    let release = |byte| ReleaseRef { id: ReleaseId(Digest([byte; 32])), version: "1.0.0".parse().unwrap() };
+    f.store
+        .commit(|batch| {
+            batch.admit(&garage, 1)?;
+            batch.set_desired(&garage, &app, 4, Some(&release(1)))?;
+            assert!(!batch.prove(&garage, &app, 3, &release(1), 9)?, "another generation");
+            assert!(!batch.prove(&garage, &app, 4, &release(2), 9)?, "another release");
+            assert!(batch.prove(&garage, &app, 4, &release(1), 9)?);
+            assert!(!batch.prove(&garage, &app, 4, &release(1), 9)?, "again");
+            batch.set_desired(&garage, &app, 5, Some(&release(1)))?;
+            assert!(batch.prove(&garage, &app, 5, &release(1), 9)?);
+            Ok(())
+        })
+        .unwrap();
 }

@@ -56,7 +56,7 @@ impl World {
     fn publish_releases(&mut self) {
         let rows: Vec<_> = self.catalogue.all().map(|release| release.row.clone()).collect();
         for row in rows {
-            self.command(Command::Publish(row, oneshot::channel().0), None);
+            self.command(Command::Publish(row, Vec::new(), oneshot::channel().0), None);
         }
     }
 

@@ -103,8 +103,8 @@ fn vouched(delegation: &Delegation, metadata: &[u8]) -> Result<VerifiedTargets, 
         return Err(Refusal::TooLong { role: Role::Targets, length, length_max: DELEGATED_BYTES_MAX });
     }
     let signed = Envelope::<Targets>::parse(metadata)?;
-    signed.verify(&delegation.keys)?;
-    let verified = VerifiedTargets::of(signed);
+    let signers = signed.verify(&delegation.keys)?;
+    let verified = VerifiedTargets::of(signed, &signers);
     let unreadable = |reason: String| Refusal::Unreadable { role: Role::Targets, reason };
     if !verified.delegations.is_empty() {
         return Err(unreadable("a delegated role may not delegate further".to_owned()));

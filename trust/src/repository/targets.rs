@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orangery_wire::{AppName, UnixTime, Version};
+use orangery_wire::{AppName, Digest, UnixTime, Version};
 use serde_json::{Map, Value, json};
 
 use super::build::{Header, sign};
@@ -32,6 +32,8 @@ pub struct VerifiedTargets {
     targets: BTreeMap<String, Target>,
     revoked: BTreeSet<String>,
     pub(super) delegations: Vec<Delegation>,
+    /// The ids of the keys whose signatures hold.
+    pub signed_by: BTreeSet<Digest>,
     print: Print,
 }
 
@@ -48,10 +50,11 @@ impl VerifiedTargets {
         }
     }
 
-    pub(super) fn of(signed: Envelope<Targets>) -> Self {
+    pub(super) fn of(signed: Envelope<Targets>, signers: &BTreeSet<PublicKey>) -> Self {
         let Envelope { version, expires, signed_at, content, print, .. } = signed;
         let Targets { targets, revoked, delegations } = content;
-        Self { version, expires, signed_at, targets, revoked, delegations, print }
+        let signed_by = signers.iter().map(PublicKey::id).collect();
+        Self { version, expires, signed_at, targets, revoked, delegations, signed_by, print }
     }
 
     pub(super) fn lists(&self, path: &str) -> bool {
@@ -125,8 +128,8 @@ pub fn vouched_targets(root: &[u8], targets: &[u8]) -> Result<VerifiedTargets, R
 
 fn vouched(root: &VerifiedRoot, targets: &[u8]) -> Result<VerifiedTargets, Refusal> {
     let signed = Envelope::<Targets>::parse(targets)?;
-    signed.verify(&root.content.targets)?;
-    Ok(VerifiedTargets::of(signed))
+    let signers = signed.verify(&root.content.targets)?;
+    Ok(VerifiedTargets::of(signed, &signers))
 }
 
 /// The field in which targets list the paths that were taken back; `RawTargets` reads it.

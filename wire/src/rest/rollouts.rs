@@ -27,7 +27,7 @@ pub struct RolloutRequest {
     /// By which rules.
     #[serde(default)]
     pub policy: RolloutPolicy,
-    /// Who asks for it.
+    /// Why it is asked for.
     #[serde(default)]
     pub deed: DeedRequest,
     /// The plan's own mark: refused when the plan has changed since it was shown.
@@ -107,13 +107,11 @@ impl Default for RolloutPolicy {
     }
 }
 
-/// Who asks for something and why: `POST /v1/rollouts/ID/pause`, `resume`, `promote`, `revert`, `approve`.
+/// Why something is asked for: `POST /v1/rollouts/ID/pause`, `resume`, `promote`, `revert`, `approve`. Who asks is whose token
+/// comes with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeedRequest {
-    /// Who, in their own words; at most 256 bytes. Everybody has the same token: this is not proven.
-    #[serde(default)]
-    pub by: String,
     /// Why; at most 1024 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -123,7 +121,7 @@ pub struct DeedRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deed {
-    /// Who, in their own words.
+    /// The user whose token came with it.
     pub by: String,
     /// When.
     pub at: UnixTime,
@@ -294,7 +292,7 @@ pub struct HoldRequest {
     /// How long, in seconds, at most a year; `None`: until it is released.
     #[serde(default)]
     pub expires_secs: Option<u64>,
-    /// Who holds it and why. A reason is needed.
+    /// Why it is held. A reason is needed.
     pub deed: DeedRequest,
 }
 

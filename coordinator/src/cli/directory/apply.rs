@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::ApplyArgs;
 use super::checkout::Checkout;
-use crate::cli::rollout::asked_by;
 use crate::client::Client;
 use crate::fleet::{HoldChange, Plan, PlannedRollout, PlannedStop};
 use crate::output;
@@ -68,7 +67,7 @@ impl Work<'_> {
         }
         let expires_secs = until.map(|until| until.saturating_sub(output::now()).max(1));
         let note = change.note(self.checkout.map(|checkout| checkout.commit.as_str()));
-        let deed = asked_by(self.args.by.as_deref(), note.as_deref());
+        let deed = DeedRequest { note };
         let request = HoldRequest { app: app.clone(), expires_secs, deed };
         let _: HoldView = self.client.post(&format!("/v1/nodes/{node}/hold"), &request).await?;
         self.tell(&format!("{what} is held."), &json!({ "held": node, "app": app }))
@@ -94,11 +93,11 @@ impl Work<'_> {
         self.client.post("/v1/rollouts", &request).await.with_context(failed)
     }
 
-    /// Who, and by which plan of which commit.
+    /// By which plan of which commit.
     fn deed(&self) -> DeedRequest {
         let own = self.args.note.as_ref().map(|note| format!("{note}; ")).unwrap_or_default();
         let commit = self.checkout.map(|checkout| format!(" of {}", checkout.text())).unwrap_or_default();
-        asked_by(self.args.by.as_deref(), Some(&format!("{own}fleet plan {}{commit}", self.plan.digest)))
+        DeedRequest { note: Some(format!("{own}fleet plan {}{commit}", self.plan.digest)) }
     }
 
     fn tell(&mut self, text: &str, done: &Value) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use orangery_wire::NodeId;
-use orangery_wire::rest::{Allowance, OnFailure, RolloutPolicy, RolloutRequest, WaveSize};
+use orangery_wire::rest::{Allowance, DeedRequest, OnFailure, RolloutPolicy, RolloutRequest, WaveSize};
 
 use super::super::args::{ReleaseName, Selector};
 use crate::span::{Within, parse_soak};
@@ -70,9 +70,6 @@ pub struct StartArgs {
     /// Time from taking it in to the proof, and what the node counts as after that
     #[arg(long, value_name = "TIME[:THEN]", default_value = "4h:fail")]
     pub done_within: Within,
-    /// Who begins it [default: $USER]
-    #[arg(long)]
-    pub by: Option<String>,
     /// Why
     #[arg(long)]
     pub note: Option<String>,
@@ -102,9 +99,6 @@ pub struct ShowArgs {
 pub struct DeedArgs {
     /// Its number
     pub rollout: u64,
-    /// Who does it [default: $USER]
-    #[arg(long)]
-    pub by: Option<String>,
     /// Why
     #[arg(long)]
     pub note: Option<String>,
@@ -143,7 +137,7 @@ impl StartArgs {
                 progress: self.progress_within.0,
                 done: self.done_within.0,
             },
-            deed: super::asked_by(self.by.as_deref(), self.note.as_deref()),
+            deed: DeedRequest { note: self.note.clone() },
             plan: None,
         }
     }

@@ -357,8 +357,8 @@ impl World {
 
     /// Somebody does something to a rollout; whether it was possible.
     pub fn deed(&mut self, id: RolloutId, what: &str, note: Option<&str>) -> Result<String, String> {
-        let asked = DeedRequest { by: "ann".into(), note: note.map(str::to_owned) };
-        let deed = orangery_wire::rest::Deed { by: asked.by, at: self.center.clock(self.now), note: asked.note };
+        let asked = DeedRequest { note: note.map(str::to_owned) };
+        let deed = orangery_wire::rest::Deed { by: "ann".into(), at: self.center.clock(self.now), note: asked.note };
         let rollout = self.center.rollouts.get_mut(&id).ok_or("there is no such rollout")?;
         let done = match what {
             "pause" => rollout.pause(&deed).map(|()| "paused".to_owned()),
