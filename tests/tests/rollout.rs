@@ -74,7 +74,7 @@ fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
     restart(&mut fleet);
     let done = has_status(&fleet, 1, "done");
     assert_eq!(codes(&done), ["begun", "wave_opened", "approved", "wave_opened", "done"], "{:#?}", done.log);
-    assert_eq!(done.log[2].by.as_deref(), Some("ann"));
+    assert_eq!(done.log[2].by.as_deref(), Some("owner"));
     for node in &nodes {
         fleet.settled_on(&node.name, "1.1.0");
         eventually("1.1.0 serves", || (node.serves()? == "1.1.0").then_some(()));
