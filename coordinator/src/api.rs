@@ -25,6 +25,7 @@ pub mod error;
 mod events;
 mod failures;
 mod files;
+mod fleet;
 mod join;
 mod metrics;
 mod nodes;
@@ -132,9 +133,11 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/join", Anyone, post(join::join)),
         route(Method::POST, "/v1/renew", NodeEvenExpired, post(join::renew)),
         route(Method::GET, "/v1/status", Viewer, get(nodes::status)),
+        route(Method::GET, "/v1/fleet", Viewer, get(fleet::fleet)),
         route(Method::GET, "/v1/nodes", Viewer, get(nodes::list)),
         route(Method::GET, "/v1/nodes/{node}", Viewer, get(nodes::show)),
         route(Method::GET, "/v1/nodes/{node}/why", Viewer, get(nodes::why)),
+        route(Method::GET, "/v1/nodes/{node}/health", Viewer, get(fleet::health)),
         route(Method::POST, "/v1/nodes/{node}/revoke", Admin, post(nodes::revoke)),
         route(Method::POST, "/v1/nodes/{node}/hold", Operator, post(rollouts::hold)),
         route(Method::POST, "/v1/nodes/{node}/release", Operator, post(rollouts::release)),

@@ -14,9 +14,11 @@ use orangery_wire::topics::Channel;
 use orangery_wire::{Digest, NodeId, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
+mod attention;
 mod audit;
 mod command;
 mod core;
+mod day;
 mod deploy;
 mod enrol;
 mod holds;
@@ -32,9 +34,11 @@ mod scene;
 mod users;
 mod why;
 
+pub use self::attention::attention;
 pub use self::audit::{Record, append};
 pub use self::command::{Command, Issue, Joining, Renewing};
 pub use self::core::{Clock, Core, Effects};
+pub use self::day::Day;
 pub use self::deploy::Survey;
 pub use self::live::{Live, Seen};
 pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};

@@ -1,6 +1,7 @@
 //! What travels over HTTPS besides files: JSON bodies of the coordinator's REST API.
 
 mod audit;
+mod glance;
 mod rollouts;
 mod users;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
 use crate::messages::{Event, Evidence, Health, RefusalCode, Reported};
 pub use audit::{AuditEntry, AuditLine, AuditPage};
+pub use glance::{Attention, FleetApp, FleetNode, FleetView, HealthHistory, HealthPoint};
 pub use rollouts::{
     Allowance, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
     ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,
@@ -56,6 +58,10 @@ pub struct InviteResponse {
     pub secret: String,
     /// When it ends.
     pub expires_at: UnixTime,
+    /// SHA-256 of the first root that the coordinator has. Who has the owner's own takes that instead: a token made with this one
+    /// trusts the coordinator to name the owner.
+    #[serde(default)]
+    pub root: Option<Digest>,
 }
 
 /// `POST /v1/join`, authorised by the secret alone.
@@ -166,6 +172,9 @@ pub struct ReleaseView {
     /// Why no node would install it any more: `release_revoked` or `below_floor`; `None` if it can be deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<String>,
+    /// The ids of the keys that vouch for it in the newest metadata; none if that does not name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signed_by: Vec<String>,
 }
 
 /// `POST /v1/trust`: what the owner signed anew. The same request again changes nothing.

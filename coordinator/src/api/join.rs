@@ -31,7 +31,8 @@ pub(super) async fn invite(
 ) -> Result<Json<InviteResponse>, ApiError> {
     let secret = new_secret()?;
     let expires_at = shared.engine.by(actor).invite(sha256::digest(secret.as_bytes()), request).await?;
-    Ok(Json(InviteResponse { url: shared.url.clone(), ca: shared.ca.fingerprint(), secret, expires_at }))
+    let root = Some(sha256::digest(shared.repository.first_root().as_bytes()));
+    Ok(Json(InviteResponse { url: shared.url.clone(), ca: shared.ca.fingerprint(), secret, expires_at, root }))
 }
 
 /// 256 bits that nobody can guess, as text.

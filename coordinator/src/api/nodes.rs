@@ -87,7 +87,7 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn all(shared: &Shared) -> Result<Vec<NodeView>, ApiError> {
+pub(super) async fn all(shared: &Shared) -> Result<Vec<NodeView>, ApiError> {
     let read = |parts: &super::Parts, view: View<'_>| -> Result<Vec<NodeView>, StoreError> {
         let mut holds = view.holds()?;
         let with_holds = |row| {
@@ -99,7 +99,7 @@ async fn all(shared: &Shared) -> Result<Vec<NodeView>, ApiError> {
     shared.read(read).await
 }
 
-fn one(parts: &super::Parts, view: View<'_>, node: &str) -> Result<Result<NodeView, Refused>, StoreError> {
+pub(super) fn one(parts: &super::Parts, view: View<'_>, node: &str) -> Result<Result<NodeView, Refused>, StoreError> {
     let row = match node.parse::<NodeId>() {
         Ok(node) => view.node(&node)?,
         Err(_) => None,

@@ -25,6 +25,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         super::nodes::list,
         super::nodes::show,
         super::nodes::why,
+        super::fleet::fleet,
+        super::fleet::health,
         super::nodes::revoke,
         super::releases::list,
         super::releases::publish,

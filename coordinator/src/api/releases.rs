@@ -52,6 +52,7 @@ fn judged(parts: &Parts, mut releases: Vec<ReleaseView>) -> Vec<ReleaseView> {
             Standing::Revoked => Some("release_revoked".to_owned()),
             Standing::BelowFloor(_) => Some("below_floor".to_owned()),
         };
+        release.signed_by = parts.repository.signed_by(&release.app, &release.version);
     }
     releases
 }

@@ -111,7 +111,7 @@ pub async fn invite(
 ) -> anyhow::Result<Invited> {
     let root = owner::first_root_fingerprint(home)?;
     let request = InviteRequest { name, expires_secs: expires.as_secs(), uses };
-    let InviteResponse { url, ca, secret, expires_at } = client.post("/v1/invites", &request).await?;
+    let InviteResponse { url, ca, secret, expires_at, .. } = client.post("/v1/invites", &request).await?;
     let token = Token { url: url.clone(), ca, root, secret }.to_text();
     Ok(Invited { token, url, expires_at })
 }

@@ -147,6 +147,7 @@ impl Turn<'_> {
     fn health(&mut self, node: &NodeId, payload: &[u8]) -> Result<(), Rejected> {
         let health = intake::health(payload)?;
         let now = self.now;
+        self.live.note_health(node, now, &health);
         self.live.update(node, |seen| {
             seen.online = true;
             seen.hear(now);

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use orangery_wire::messages::Health;
-use orangery_wire::rest::{DesiredView, NodeView};
+use orangery_wire::rest::{DesiredView, HealthHistory, NodeView};
 use orangery_wire::{NodeId, UnixTime};
 use tokio::sync::watch;
 
+use super::day::Day;
 use super::users::Users;
 use crate::store::{NodeRow, StoreError, View};
 
@@ -39,6 +40,7 @@ impl Seen {
 #[derive(Debug)]
 pub struct Live {
     nodes: Mutex<HashMap<NodeId, Seen>>,
+    days: Mutex<HashMap<NodeId, Day>>,
     revoked: RwLock<HashSet<NodeId>>,
     users: RwLock<Users>,
     broker_connected: watch::Sender<bool>,
@@ -53,6 +55,7 @@ impl Live {
     pub fn load(view: View<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             nodes: Mutex::default(),
+            days: Mutex::default(),
             revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
             users: RwLock::new(Users::load(view)?),
             broker_connected: watch::Sender::new(false),
@@ -131,6 +134,20 @@ impl Live {
 
     pub(super) fn update(&self, node: &NodeId, change: impl FnOnce(&mut Seen)) {
         change(self.lock().entry(node.clone()).or_default());
+    }
+
+    /// How a node was over the last day, as far as it was heard since the coordinator started.
+    pub fn history(&self, node: &NodeId, now: UnixTime) -> HealthHistory {
+        let days = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        days.get(node).cloned().unwrap_or_default().history(now)
+    }
+
+    pub(super) fn note_health(&self, node: &NodeId, now: UnixTime, health: &Health) {
+        let mut days = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        match days.get_mut(node) {
+            Some(day) => day.add(now, health),
+            None => days.entry(node.clone()).or_default().add(now, health),
+        }
     }
 
     /// Everything heard so far, to be kept over a restart.

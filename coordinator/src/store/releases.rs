@@ -29,6 +29,7 @@ impl ReleaseRow {
             notes: manifest.notes.clone(),
             published_at,
             withdrawn: None,
+            signed_by: Vec::new(),
         };
         Self { view, constraints: manifest.constraints.clone() }
     }
@@ -50,6 +51,7 @@ fn release_row(row: &Row<'_>) -> rusqlite::Result<ReleaseRow> {
         notes: row.get(4)?,
         published_at: row.get(5)?,
         withdrawn: None,
+        signed_by: Vec::new(),
     };
     Ok(ReleaseRow { view, constraints: json(row, 6)? })
 }

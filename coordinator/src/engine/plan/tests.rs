@@ -19,6 +19,7 @@ fn release(version: &str) -> ReleaseRow {
         notes: None,
         published_at: 1,
         withdrawn: None,
+        signed_by: Vec::new(),
     };
     ReleaseRow { view, constraints: Constraints::default() }
 }
