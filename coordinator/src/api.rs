@@ -7,33 +7,36 @@ use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
 use axum::http::{Method, StatusCode};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::{MethodRouter, get, head, post, put};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, delete, get, head, post, put};
 use orangery_wire::Digest;
 use tokio::sync::watch;
 
 pub mod audience;
 mod audit;
 mod body;
+pub mod cookie;
 mod deployments;
+mod entrance;
 pub mod error;
 mod events;
 mod failures;
 mod files;
 mod fleet;
+mod headers;
 mod join;
 mod metrics;
 mod nodes;
 pub mod openapi;
+mod origin;
+mod passwords;
 mod range;
 mod releases;
 mod rollouts;
+mod session;
 mod trust;
+mod unheard;
 mod users;
 
 use crate::artifacts::Artifacts;
@@ -44,8 +47,9 @@ use crate::metrics::Metrics;
 use crate::repository::Repository;
 use crate::store::{Reader, StoreError, View};
 use audience::{Audience, guard};
+pub use entrance::Entrance;
 use error::ApiError;
-pub use failures::Failures;
+use headers::headers;
 
 /// Everything that routes need.
 pub struct Parts {
@@ -75,10 +79,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Says true when event streams should end.
     pub stopping: watch::Receiver<bool>,
-    /// Wrong invite secrets.
-    pub failures: Failures,
-    /// Wrong tokens.
-    pub wrong_tokens: Failures,
+    /// What is remembered of who comes in, or tries to.
+    pub entrance: Entrance,
 }
 
 /// The parts, as routes have them.
@@ -132,6 +134,10 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/openapi.json", Anyone, get(openapi::document)),
         route(Method::POST, "/v1/join", Anyone, post(join::join)),
         route(Method::POST, "/v1/renew", NodeEvenExpired, post(join::renew)),
+        route(Method::POST, "/v1/session", Anyone, post(session::sign_in)),
+        route(Method::GET, "/v1/session", Viewer, get(session::show)),
+        route(Method::DELETE, "/v1/session", Viewer, delete(session::sign_out)),
+        route(Method::POST, "/v1/session/password", Viewer, post(session::own_password)),
         route(Method::GET, "/v1/status", Viewer, get(nodes::status)),
         route(Method::GET, "/v1/fleet", Viewer, get(fleet::fleet)),
         route(Method::GET, "/v1/nodes", Viewer, get(nodes::list)),
@@ -167,6 +173,9 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/users/{user}/remove", Admin, post(users::remove)),
         route(Method::POST, "/v1/users/{user}/role", Admin, post(users::role)),
         route(Method::POST, "/v1/users/{user}/tokens", Admin, post(users::token)),
+        route(Method::POST, "/v1/users/{user}/password", Admin, post(session::password)),
+        route(Method::GET, "/v1/users/{user}/sessions", Admin, get(session::list)),
+        route(Method::POST, "/v1/users/{user}/sessions/end", Admin, post(session::end_all)),
         route(Method::POST, "/v1/tokens/{token}/revoke", Admin, post(users::revoke)),
         route(Method::GET, "/v1/events", Viewer, get(events::list)),
         route(Method::GET, "/v1/events/stream", Viewer, get(events::stream)),
@@ -198,15 +207,4 @@ async fn method_not_allowed(request: Request) -> ApiError {
     let message = format!("{} is not for {}", request.method(), request.uri().path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         .next("GET /v1/openapi.json lists all routes")
-}
-
-/// Nothing here is a page, a script or a frame, whatever a browser may take it for, and nothing but files is kept.
-async fn headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }

@@ -16,6 +16,7 @@ mod image;
 mod init;
 mod keys;
 mod node;
+mod password;
 mod release;
 mod repo;
 mod rollout;

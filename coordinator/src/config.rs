@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod address;
+
+pub use address::with_port;
+use address::{is_host_and_port, is_origin};
+
 use crate::audit::{KEPT_MAX, Kept};
 use crate::nearest::nearest;
 
@@ -17,6 +22,8 @@ pub const BLOB_BYTES_MAX: u64 = 4 << 30;
 pub const EVENTS_KEPT_MAX: u64 = 1_000_000;
 /// Open HTTPS connections, unless the settings say otherwise.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// Most addresses at which browsers reach the coordinator beside its own.
+const PUBLIC_URLS_MAX: usize = 16;
 
 /// Valid settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct Https {
     pub listen: SocketAddr,
     /// How nodes and operators reach it: `https://HOST:PORT`, without a path. Port 0 stands for the port that was bound.
     pub url: String,
+    /// Where browsers reach it as well, through whatever stands before it: `https://HOST` or `https://HOST:PORT`.
+    pub public_urls: Vec<String>,
 }
 
 /// `[mqtt]`: the embedded broker, or another one.
@@ -150,6 +159,8 @@ struct Written {
 struct WrittenHttps {
     listen: SocketAddr,
     url: String,
+    #[serde(default)]
+    public_urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -273,27 +284,6 @@ fn meant(message: &str) -> Option<String> {
     nearest(unknown, words).map(str::to_owned)
 }
 
-/// Replaces port 0 in `HOST:0` or `https://HOST:0` by the port that was bound.
-pub fn with_port(address: &str, port: u16) -> String {
-    match address.strip_suffix(":0") {
-        Some(host) => format!("{host}:{port}"),
-        None => address.to_owned(),
-    }
-}
-
-/// Whether `text` is `HOST:PORT` with a host that can stand in a URL and nothing after the port.
-fn is_host_and_port(text: &str) -> bool {
-    let host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && host.bytes().all(host_byte)
-            && host.contains(':') == host.starts_with('[')
-            && !port.is_empty()
-            && port.bytes().all(|b| b.is_ascii_digit())
-            && port.parse::<u16>().is_ok()
-    })
-}
-
 struct Check<'a> {
     path: &'a Path,
 }
@@ -308,7 +298,15 @@ impl Check<'_> {
         if !url.strip_prefix("https://").is_some_and(is_host_and_port) {
             return self.invalid("https.url", &written.url, "use https://HOST:PORT, without a path");
         }
-        Ok(Https { listen: written.listen, url: url.to_owned() })
+        let public_urls: Vec<String> =
+            written.public_urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        if let Some(bad) = public_urls.iter().find(|url| !is_origin(url)) {
+            return self.invalid("https.public_urls", bad, "use https://HOST or https://HOST:PORT, without a path");
+        }
+        if public_urls.len() > PUBLIC_URLS_MAX {
+            return self.invalid("https.public_urls", &public_urls.len().to_string(), "give at most 16");
+        }
+        Ok(Https { listen: written.listen, url: url.to_owned(), public_urls })
     }
 
     fn mqtt(&self, written: WrittenMqtt) -> Result<Mqtt, ConfigError> {

@@ -31,6 +31,7 @@ mod plan;
 mod refused;
 mod rollouts;
 mod scene;
+mod sessions;
 mod users;
 mod why;
 
@@ -45,7 +46,8 @@ pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
 pub use self::rollouts::{Beginning, RolloutDeed, Scenes, begin, look};
 pub use self::scene::describe_hold;
-pub use self::users::{Actor, Shown, User, UserDeed, Users};
+pub use self::sessions::{IDLE_SECS, SESSION_SECS, SESSIONS_MAX, Sessions, session_end};
+pub use self::users::{Actor, Credential, Shown, User, UserDeed, Users};
 pub use self::why::{Facts, brought, why};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
@@ -179,7 +181,7 @@ impl Engine {
         self.ask(|reply| Command::ReleaseHold(node, request, reply)).await
     }
 
-    /// Does something with users; answers when the token ends that was made, if one was and it does.
+    /// Does something with users; answers when the token or session ends that was made, if one was and it does.
     pub async fn user(&self, deed: UserDeed) -> Result<Option<UnixTime>, Refused> {
         self.ask(|reply| Command::User(deed, reply)).await
     }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod nearest;
 pub mod output;
 pub mod owner;
+pub mod password;
 pub mod release;
 pub mod repository;
 pub mod rollout;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::{self, Failures, Parts};
+use crate::api::{self, Entrance, Parts};
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::broker::{self, Broker, BrokerConfig, BrokerError};
 use crate::ca::{Ca, CaError};
@@ -254,8 +254,7 @@ impl Running {
             mqtt: mqtt.clone(),
             clock,
             stopping: stop.clone(),
-            failures: Failures::default(),
-            wrong_tokens: Failures::default(),
+            entrance: Entrance::new([&url].into_iter().chain(&config.https.public_urls).map(String::as_str)),
         };
         let https = tokio::spawn(listener.serve(api::router(&Arc::new(parts)), stop));
         Ok(Self { url, mqtt, stopping, https, errands, link, engine, broker })

@@ -18,6 +18,7 @@ mod nodes;
 mod releases;
 mod rollouts;
 mod rows;
+mod sessions;
 mod users;
 
 pub use audit::AuditFilter;
@@ -27,14 +28,16 @@ pub use events::{EVENTS_READ_MAX, Intake};
 pub use nodes::NodeRow;
 pub(crate) use nodes::ReportMark;
 pub use releases::ReleaseRow;
+pub use sessions::{SessionRow, session_id};
 pub use users::{OWNER, TokenRow, UserRow, token_id};
 
 /// The schema, oldest first. A database of version N has the first N applied. Only ever append.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("store/schema.sql"),
     include_str!("store/rollouts.sql"),
     include_str!("store/users.sql"),
     include_str!("store/audit.sql"),
+    include_str!("store/sessions.sql"),
 ];
 /// How long one connection waits for another; ours never do for long, a backup tool may.
 const BUSY: Duration = Duration::from_secs(5);

@@ -124,10 +124,10 @@ fn the_openapi_document_has_every_route_with_its_audience_and_no_other() {
     let exists = routes().into_iter().map(|route| {
         let schemes = match route.audience {
             Audience::Anyone => "",
-            Audience::Viewer | Audience::Operator | Audience::Admin => "operator",
-            Audience::ViewerOrScraper => "operator,scraper",
+            Audience::Viewer | Audience::Operator | Audience::Admin => "operator,session",
+            Audience::ViewerOrScraper => "operator,scraper,session",
             Audience::NodeEvenExpired => "node",
-            Audience::NodeOrViewer | Audience::NodeOrOperator => "node,operator",
+            Audience::NodeOrViewer | Audience::NodeOrOperator => "node,operator,session",
         };
         (route.method.to_string(), route.path.to_owned(), schemes.to_owned())
     });

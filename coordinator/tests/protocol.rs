@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use orangery::api::{audience::Audience, routes};
 use orangery_wire::messages::{Acked, Desired, Event, Health, Online, Reported};
-use orangery_wire::rest::{AuditEntry, DeployRequest, ErrorBody, RolloutRequest};
+use orangery_wire::rest::{AuditEntry, DeployRequest, ErrorBody, RolloutRequest, SessionView};
 use orangery_wire::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,12 +67,13 @@ fn every_example_is_what_the_code_reads() {
             "deploy" => read_again::<DeployRequest>(value),
             "rollout" => read_again::<RolloutRequest>(value),
             "audit" => read_again::<AuditEntry>(value),
+            "session" => read_again::<SessionView>(value),
             "error" => read_again::<ErrorBody>(value),
             other => panic!("nobody knows how to read {other}"),
         };
         check_is_in(name, value, &read);
     }
-    assert_eq!(examples.len(), 11);
+    assert_eq!(examples.len(), 12);
 }
 
 #[test]

@@ -7,14 +7,17 @@ mod fixture;
 use std::fmt::Write as _;
 
 use fixture::{Denied, Fixture, Http, METRICS_TOKEN, csr, denied, node, tls};
+use orangery::api::cookie::CSRF;
 use orangery::api::routes;
 use orangery::ca::NODE_DAYS;
+use orangery::engine::IDLE_SECS;
 use orangery_wire::rest::{
     HoldRequest, HoldView, InviteRequest, InviteResponse, NewToken, Role, RoleRequest, Status, TokenRequest,
     UserRequest, UserView,
 };
 use rcgen::KeyPair;
 use reqwest::Method;
+use reqwest::header::ORIGIN;
 
 const RECORDED: &str = include_str!("routes.txt");
 const HOUR: u64 = 3_600;
@@ -53,8 +56,39 @@ async fn verdict(http: &Http, method: &Method, path: &str) -> String {
     }
 }
 
+/// Users who have signed in, by what the table calls them.
+const SIGNED_IN: [(&str, &str, Role); 3] = [
+    ("cookie-viewer", "vivian", Role::Viewer),
+    ("cookie-operator", "oskar", Role::Operator),
+    ("cookie-admin", "anton", Role::Admin),
+];
+
+/// Browsers: of those who have signed in, and of those whose cookies open nothing, or not what they ask for.
+async fn browsers(fixture: &Fixture) -> Vec<(&'static str, Http)> {
+    let expired = fixture.browser("elsa", Role::Admin).await;
+    fixture.clock.advance(IDLE_SECS);
+    let before = fixture.browser("paula", Role::Admin).await;
+    fixture.set_password("paula", "another quiet tram").await.unwrap();
+    let admin = fixture.browser("conny", Role::Admin).await;
+    let mut all = Vec::new();
+    for (who, name, role) in SIGNED_IN {
+        all.push((who, fixture.browser(name, role).await.page()));
+    }
+    let evil = (ORIGIN, "https://evil.example");
+    let others: [(&str, Http); 5] = [
+        ("no-csrf", admin.with(&[(ORIGIN, fixture.url.as_str())])),
+        ("wrong-origin", admin.with(&[(CSRF, admin.csrf.as_str()), evil])),
+        ("forged-cookie", fixture.forger().page()),
+        ("expired-session", expired.page()),
+        ("old-password", before.page()),
+    ];
+    all.extend(others);
+    all
+}
+
 /// Everybody who may come, by what the table calls them.
 async fn everybody(fixture: &Fixture) -> Vec<(&'static str, Http)> {
+    let browsers = browsers(fixture).await;
     let (garage, _, _) = fixture.join("garage").await;
     let (revoked, _, _) = fixture.join("stolen").await;
     fixture.operator().post::<()>("/v1/nodes/stolen/revoke", &()).await.unwrap();
@@ -64,7 +98,7 @@ async fn everybody(fixture: &Fixture) -> Vec<(&'static str, Http)> {
     let link = fixture.ca.issue_link(fixture.clock.now()).unwrap();
     let link =
         Http::over(tls(fixture.ca.certificate_pem(), Some((&link.certificate.pem, &link.key_pem))), &fixture.url, None);
-    vec![
+    let others = vec![
         ("anonymous", fixture.stranger()),
         ("wrong-token", fixture.with_token("a-guess")),
         ("no-token", fixture.with_token("")),
@@ -77,13 +111,14 @@ async fn everybody(fixture: &Fixture) -> Vec<(&'static str, Http)> {
         ("expired-node", fixture.with_certificate(&expired.pem, &key)),
         ("revoked-node", revoked),
         ("link", link),
-    ]
+    ];
+    others.into_iter().chain(browsers).collect()
 }
 
 #[tokio::test]
 async fn every_route_lets_in_whom_the_recorded_table_names_and_nobody_else() {
     let fixture = Fixture::start().await;
-    let everybody = everybody(&fixture).await;
+    let mut everybody = everybody(&fixture).await;
     let mut rows =
         vec![["route"].into_iter().chain(everybody.iter().map(|(who, _)| *who)).map(str::to_owned).collect()];
     for route in routes() {
@@ -94,6 +129,13 @@ async fn every_route_lets_in_whom_the_recorded_table_names_and_nobody_else() {
         rows.push(row);
         // Wrong tokens are slowed down after twenty in a minute.
         fixture.clock.advance(61);
+        if route.method == Method::DELETE {
+            // Whoever has signed out comes back.
+            for (who, name, _) in SIGNED_IN {
+                let http = fixture.sign_in(name).await.page();
+                everybody.iter_mut().filter(|(there, _)| *there == who).for_each(|there| there.1 = http.clone());
+            }
+        }
     }
     let widths: Vec<usize> =
         (0..=everybody.len()).map(|k| rows.iter().map(|row: &Vec<String>| row[k].len()).max().unwrap()).collect();
@@ -130,9 +172,21 @@ fn in_the_recorded_table_roles_add_to_one_another_and_whoever_may_only_look_chan
         assert!(!is_in("anonymous") || is_in("link"), "{line}");
         let (method, path) = (cells[0], cells[1]);
         let for_boards = matches!(path, "/v1/join" | "/v1/renew");
-        if !matches!(method, "GET" | "HEAD") && !path.ends_with("/plan") && !for_boards {
+        let for_anyone = is_in("anonymous");
+        // A cookie opens what a token of the same user does, and nothing if it is not one.
+        for role in ["viewer", "operator", "admin"] {
+            assert_eq!(is_in(role), is_in(&format!("cookie-{role}")), "{role}: {line}");
+        }
+        for nobodys in ["forged-cookie", "expired-session", "old-password"] {
+            assert_eq!(is_in(nobodys), for_anyone, "{nobodys}: {line}");
+        }
+        let changes = !matches!(method, "GET" | "HEAD");
+        for without in ["no-csrf", "wrong-origin"] {
+            assert_eq!(is_in(without), for_anyone || (!changes && is_in("admin")), "{without}: {line}");
+        }
+        if changes && !path.ends_with("/plan") && !for_boards && !path.starts_with("/v1/session") {
             changing += 1;
-            for who in ["anonymous", "viewer", "metrics", "node", "expired-node", "link"] {
+            for who in ["anonymous", "viewer", "cookie-viewer", "metrics", "node", "expired-node", "link"] {
                 assert!(!is_in(who), "{who}: {line}");
             }
         }

@@ -94,6 +94,10 @@ fn a_restore_brings_the_audit_log_back_and_no_token_but_the_owners() {
     run(&fleet, "place", &block("users.md", "```sh adduser\n"));
     let theirs = fleet.path().join("place/kim");
     succeed(&mut by(&theirs, &["status"]));
+    let password = fleet.path().join("password");
+    fs::write(&password, "a quiet tram\n").unwrap();
+    succeed(fleet.orangery(&["user", "password", "kim", "--file"]).arg(&password));
+    assert_eq!(users(&fleet).iter().filter(|user| user.password_at.is_some()).count(), 1);
     let count = audit(&fleet, &["--since", "1d"]).len();
     let kept = fleet.path().join("kept.tar");
     succeed(fleet.orangery(&["backup", "--out"]).arg(&kept));
@@ -102,10 +106,11 @@ fn a_restore_brings_the_audit_log_back_and_no_token_but_the_owners() {
     fleet.coordinator().kill();
     fs::remove_dir_all(fleet.home().join("coordinator")).unwrap();
     let said = succeed(fleet.orangery(&["restore"]).arg(&kept));
-    assert!(said.contains("nor do tokens of users but the owner's"), "{said}");
+    assert!(said.contains("nor do passwords and tokens of users but the owner's token"), "{said}");
     fleet.serve();
-    // The removal is undone, and the token that it ended does not come back with it.
+    // The removal is undone, and the token and password that it ended do not come back with it.
     assert_eq!(users(&fleet).len(), 2);
+    assert!(users(&fleet).iter().all(|user| user.password_at.is_none()));
     let refused = fail(&mut by(&theirs, &["status"]));
     assert!(refused.contains("token_wrong"), "{refused}");
     let entries = audit(&fleet, &["--since", "1d"]);

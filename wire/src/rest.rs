@@ -3,6 +3,7 @@
 mod audit;
 mod glance;
 mod rollouts;
+mod sessions;
 mod users;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use rollouts::{
     ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,
     Superseding, WaveSize, WaveView,
 };
+pub use sessions::{OwnPasswordRequest, PasswordRequest, SessionView, SignInRequest, SignedInView};
 pub use users::{NewToken, Role, RoleRequest, TokenRequest, TokenView, UserRequest, UserView};
 
 /// Every error answer has this body.

@@ -1,19 +1,27 @@
 //! Who may ask for what. Nothing is allowed that a route does not name: a route has exactly one audience, and
 //! `guard` stands before every one of them.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts as RequestParts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use orangery_wire::NodeId;
 use orangery_wire::rest::Role;
+use tokio::time::sleep;
 
-use super::Shared;
+use super::cookie::{CSRF, Secret};
 use super::error::ApiError;
-use crate::engine::{Actor, Shown, User};
+use super::{Shared, origin, unheard};
+use crate::engine::{Actor, Credential, Shown, User};
 use crate::https::Caller;
 use crate::sha256;
+
+/// How often it is looked after whether a session or token has ended by itself.
+const OVER_LOOK_EACH: Duration = Duration::from_secs(1);
 
 /// Who a route is for. A user of a higher role may do whatever one of a lower role may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +47,7 @@ pub enum Audience {
 /// Who asks. A route finds it in the request's extensions; what it needs for the record is an [`Actor`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// Somebody with a user's token.
+    /// Somebody with a user's token, or signed in as a user.
     User(User),
     /// Somebody with the token for metrics.
     Scraper,
@@ -93,31 +101,87 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let identity = identify(&shared, &request);
     let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
-    let response = match identity.and_then(|identity| audience.admit(&identity).map(|()| identity)) {
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    let (identity, admitted) = match identify(&shared, audience, &request) {
         Ok(identity) => {
+            let admitted = check_page(&shared, &identity, &request).and_then(|()| audience.admit(&identity));
+            (identity, admitted)
+        }
+        Err(error) => (Identity::Stranger, Err(error)),
+    };
+    let response = match admitted {
+        Ok(()) => {
             request.extensions_mut().insert(identity);
             next.run(request).await
         }
         Err(error) => {
             tracing::debug!(path = request.uri().path(), code = error.code(), "request denied");
+            if let Identity::User(user) = &identity
+                && may_change(&method)
+                && !route.ends_with("/plan")
+            {
+                let actor = actor_of(&identity, request.extensions().get::<Caller>());
+                unheard::command(&shared, &user.name, actor, &method, request.uri().path(), error.code()).await;
+            }
             error.into_response()
         }
     };
-    let route = route.as_ref().map_or("", MatchedPath::as_str);
     shared.metrics.count_request(method.as_str(), route, response.status().as_u16());
     response
 }
 
-/// A token counts before a certificate: who shows one wants to be a user. One that is wrong is an error even where
-/// everyone may come in.
-fn identify(shared: &Shared, request: &Request) -> Result<Identity, ApiError> {
+fn may_change(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// A browser shows a session by itself, so what it asks for must come from a page of ours. A token is shown by whoever wants to.
+fn check_page(shared: &Shared, identity: &Identity, request: &Request) -> Result<(), ApiError> {
+    let Identity::User(User { credential: Credential::Session(digest), .. }) = identity else { return Ok(()) };
+    let headers = request.headers();
+    if may_change(request.method()) {
+        let has_csrf = matches!(Secret::of(headers), Some(Ok(secret)) if secret.has_csrf(headers));
+        if !has_csrf {
+            return Err(ApiError::csrf_wrong(&CSRF));
+        }
+        shared.entrance.origins.check_change(headers)?;
+    } else {
+        origin::check_look(headers, request.uri().path())?;
+    }
+    shared.engine.live().users().sessions().shown(digest, (shared.clock)());
+    Ok(())
+}
+
+/// Waits until a user is no longer known by what was shown, or has another role: then whatever goes on must end. Nobody else's
+/// asking ends by itself.
+pub(super) async fn over(shared: Shared, identity: Identity) {
+    let Identity::User(user) = identity else { return std::future::pending().await };
+    let live = shared.engine.live();
+    let mut changed = live.users_changed();
+    while live.users().still_has(&user, (shared.clock)()) {
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = sleep(OVER_LOOK_EACH) => {}
+        }
+    }
+}
+
+/// A token counts before a session and that before a certificate: who shows one wants to be a user. A token that is wrong is an
+/// error even where everyone may come in; a session is not looked at there, for browsers show it whether it is wanted or not.
+fn identify(shared: &Shared, audience: Audience, request: &Request) -> Result<Identity, ApiError> {
     let caller = request.extensions().get::<Caller>();
     if let Some(value) = request.headers().get(AUTHORIZATION) {
         let (scheme, token) = value.to_str().unwrap_or_default().split_once(' ').unwrap_or_default();
         let token = if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" };
         return of_token(shared, token).map_err(|error| slowed_down(shared, caller, error));
+    }
+    if audience != Audience::Anyone
+        && let Some(shown) = Secret::of(request.headers())
+    {
+        let digest = shown.map_err(|_| ApiError::session_ended())?.digest();
+        let users = shared.engine.live().users();
+        let open = users.sessions().open(&digest, (shared.clock)());
+        return open.map(|(user, _)| Identity::User(user.clone())).ok_or_else(ApiError::session_ended);
     }
     let Some(certificate) = caller.and_then(|caller| caller.certificate.as_deref()) else {
         return Ok(Identity::Stranger);
@@ -149,29 +213,32 @@ fn of_token(shared: &Shared, token: &str) -> Result<Identity, ApiError> {
 fn slowed_down(shared: &Shared, caller: Option<&Caller>, error: ApiError) -> ApiError {
     let Some(Caller { address, .. }) = caller else { return error };
     let now = (shared.clock)();
-    if shared.wrong_tokens.are_too_many(*address, now) {
+    if shared.entrance.tokens.are_too_many(*address, now) {
         return ApiError::too_many_failures("too many wrong tokens came from this address");
     }
-    if shared.wrong_tokens.note(*address, now) {
+    if shared.entrance.tokens.note(*address, now) {
         tracing::warn!(%address, "too many wrong tokens; further ones are not looked at for a minute");
     }
     error
 }
 
-/// What is recorded of a deed: who asks, by which token, from where.
+/// What is recorded of a deed: who asks, by which token or session, from where.
 impl<S: Sync> FromRequestParts<S> for Actor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut RequestParts, _: &S) -> Result<Self, ApiError> {
-        let from = parts.extensions.get::<Caller>().map(|caller| caller.address);
-        let (who, token) = match parts.extensions.get::<Identity>() {
-            Some(Identity::User(user)) => (user.name.to_string(), Some(user.token.clone())),
-            Some(Identity::Node { node, .. }) => (format!("node:{node}"), None),
-            Some(Identity::Scraper) => ("scraper".to_owned(), None),
-            Some(Identity::Stranger) => ("stranger".to_owned(), None),
-            // Every route is behind the guard.
-            None => return Err(ApiError::unauthenticated()),
-        };
-        Ok(Self { who, token, from })
+        // Every route is behind the guard.
+        let identity = parts.extensions.get::<Identity>().ok_or_else(ApiError::unauthenticated)?;
+        Ok(actor_of(identity, parts.extensions.get::<Caller>()))
     }
+}
+
+fn actor_of(identity: &Identity, caller: Option<&Caller>) -> Actor {
+    let (who, token) = match identity {
+        Identity::User(user) => (user.name.to_string(), Some(user.credential.id())),
+        Identity::Node { node, .. } => (format!("node:{node}"), None),
+        Identity::Scraper => ("scraper".to_owned(), None),
+        Identity::Stranger => ("stranger".to_owned(), None),
+    };
+    Actor { who, token, from: caller.map(|caller| caller.address) }
 }

@@ -51,9 +51,29 @@ impl ApiError {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
-            "the request shows neither a user's token nor a node's certificate",
+            "the request shows neither a user's token nor a node's certificate, and nobody is signed in",
         )
-        .next("send \"Authorization: Bearer TOKEN\" with the token that is in operator.token")
+        .next("send \"Authorization: Bearer TOKEN\" with the token that is in operator.token; in a browser, sign in")
+    }
+
+    pub(super) fn sign_in_wrong() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "sign_in_wrong", "there is no such user, or that is not their password")
+            .next("an admin gives a user a password: `orangery user password`")
+    }
+
+    pub(super) fn session_ended() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "session_ended", "the session has ended, or there was none like it")
+            .next("sign in again")
+    }
+
+    pub(super) fn password_wrong() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "password_wrong", "the old password is not the one that you have")
+            .next("if it is forgotten, an admin sets a new one: `orangery user password`")
+    }
+
+    pub(super) fn csrf_wrong(header: &axum::http::HeaderName) -> Self {
+        let message = format!("the request came with a session but without the {header} that belongs to it");
+        Self::new(StatusCode::FORBIDDEN, "csrf_wrong", message).next("GET /v1/session says what the header must hold")
     }
 
     pub(super) fn wrong_token() -> Self {
@@ -132,7 +152,9 @@ impl From<Refused> for ApiError {
             | Refused::NameRevoked { .. }
             | Refused::VersionTaken { .. }
             | Refused::UserTaken { .. }
-            | Refused::OwnerFixed => StatusCode::CONFLICT,
+            | Refused::OwnerFixed
+            | Refused::OldPasswordNeeded
+            | Refused::PasswordChanged => StatusCode::CONFLICT,
             Refused::TokenUnknown | Refused::TokenUsed | Refused::TokenExpired { .. } | Refused::Revoked { .. } => {
                 StatusCode::FORBIDDEN
             }

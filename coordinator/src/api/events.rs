@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
+use axum::{Extension, Json};
 use futures_util::{Stream, StreamExt as _, stream};
 use orangery_wire::NodeId;
 use orangery_wire::rest::{ErrorBody, EventView};
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::Shared;
+use super::audience::{Identity, over};
 use super::error::ApiError;
 use crate::store::EVENTS_READ_MAX;
 
@@ -68,7 +69,7 @@ pub(super) async fn list(
 }
 
 /// Events as they are stored (server-sent events): first those after Last-Event-ID or `after`, then each new one. Without
-/// either it begins with the next one.
+/// either it begins with the next one. It ends when the token or session does that was shown, or its user has another role.
 #[utoipa::path(get, path = "/v1/events/stream", tag = "events", security(("operator" = [])),
     params(
         ("Last-Event-ID" = Option<u64>, Header, description = "Only events after this id"),
@@ -80,6 +81,7 @@ pub(super) async fn list(
         (status = "default", body = ErrorBody)))]
 pub(super) async fn stream(
     State(shared): State<Shared>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
@@ -92,9 +94,11 @@ pub(super) async fn stream(
         (None, Some(after)) => after,
         (None, None) => *newest.borrow(),
     };
+    let over = over(shared.clone(), identity);
     let follower = Follower { stopping: shared.stopping.clone(), shared, newest, after, node: wanted.node };
     let pages = stream::unfold(follower, Follower::page);
     let events = pages.flat_map(|page| stream::iter(page.into_iter().map(|event| Ok(said(&event)))));
+    let events = events.take_until(Box::pin(over));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 

@@ -1,7 +1,9 @@
 //! Who guesses too often must wait. Secrets of invites and tokens have 256 bits, so guessing is hopeless; this keeps it from
-//! being noisy.
+//! being noisy. Passwords can be guessed: of these, every attempt counts until it has turned out to be right.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,22 +15,44 @@ const FAILURES_MAX: u32 = 20;
 const WINDOW_SECS: u64 = 60;
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 4_096;
+/// Counts for users. Names share them by chance; so names that nobody has take no room, and count as those that somebody has.
+const NAMES: usize = 4_096;
 
 /// Wrong secrets, by address.
 #[derive(Debug, Default)]
 pub struct Failures(Mutex<HashMap<IpAddr, Count>>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Count {
     since: UnixTime,
     failures: u32,
+}
+
+impl Count {
+    fn is_too_many(&self, now: UnixTime) -> bool {
+        is_fresh(self, now) && self.failures >= FAILURES_MAX
+    }
+
+    /// One more.
+    fn add(&mut self, now: UnixTime) -> u32 {
+        if !is_fresh(self, now) {
+            *self = Self { since: now, failures: 0 };
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    /// One less: it was none.
+    fn take_back(&mut self) {
+        self.failures = self.failures.saturating_sub(1);
+    }
 }
 
 impl Failures {
     /// Whether the address has shown too many wrong secrets lately.
     pub fn are_too_many(&self, address: IpAddr, now: UnixTime) -> bool {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(&network(address)).is_some_and(|count| is_fresh(count, now) && count.failures >= FAILURES_MAX)
+        counts.get(&network(address)).is_some_and(|count| count.is_too_many(now))
     }
 
     /// Counts a wrong secret. Returns whether the address has just become one that must wait.
@@ -41,12 +65,55 @@ impl Failures {
         if counts.len() >= ADDRESSES_MAX && !counts.contains_key(&address) {
             return false;
         }
-        let count = counts.entry(address).or_insert(Count { since: now, failures: 0 });
-        if !is_fresh(count, now) {
-            *count = Count { since: now, failures: 0 };
+        counts.entry(address).or_default().add(now) == FAILURES_MAX
+    }
+
+    /// What was counted last was no wrong secret.
+    fn take_back(&self, address: IpAddr) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&network(address)) {
+            count.take_back();
         }
-        count.failures = count.failures.saturating_add(1);
-        count.failures == FAILURES_MAX
+    }
+}
+
+/// Attempts to sign in that were not right, by address and by user.
+#[derive(Debug)]
+pub struct Attempts {
+    addresses: Failures,
+    names: Mutex<Vec<Count>>,
+    places: RandomState,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        let names = Mutex::new(vec![Count::default(); NAMES]);
+        Self { addresses: Failures::default(), names, places: RandomState::new() }
+    }
+}
+
+impl Attempts {
+    /// Counts an attempt that has not turned out to be right yet, unless there were too many. From where the user is signed in
+    /// already, what others have tried for that user does not count: or anybody could lock anybody out.
+    pub(super) fn begin(&self, name: &str, address: IpAddr, is_known: bool, now: UnixTime) -> bool {
+        if self.addresses.are_too_many(address, now) || (!is_known && self.with(name, |count| count.is_too_many(now))) {
+            return false;
+        }
+        self.addresses.note(address, now);
+        self.with(name, |count| count.add(now));
+        true
+    }
+
+    /// The attempt was right.
+    pub(super) fn was_right(&self, name: &str, address: IpAddr) {
+        self.addresses.take_back(address);
+        self.with(name, Count::take_back);
+    }
+
+    fn with<T: Default>(&self, name: &str, work: impl FnOnce(&mut Count) -> T) -> T {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::try_from(self.places.hash_one(name) % NAMES as u64).unwrap_or(0);
+        names.get_mut(place).map(work).unwrap_or_default()
     }
 }
 
@@ -97,6 +164,29 @@ mod tests {
         }
         assert!(failures.are_too_many("10.0.0.1".parse().unwrap(), 100));
         assert!(!failures.are_too_many("::ffff:10.0.0.2".parse().unwrap(), 100));
+    }
+
+    #[test]
+    fn who_tries_a_user_too_often_must_wait_from_wherever_and_the_user_need_not_where_they_are_known() {
+        let attempts = Attempts::default();
+        let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        for n in 0..FAILURES_MAX {
+            assert!(attempts.begin("kim", address(n), false, 100));
+        }
+        assert!(!attempts.begin("kim", address(77), false, 159));
+        assert!(attempts.begin("kim", address(77), true, 159));
+        assert!(attempts.begin("kim", address(78), false, 160));
+        // From one address, whoever it is tried for.
+        for n in 0..FAILURES_MAX {
+            assert!(attempts.begin(&format!("user-{n}"), address(99), false, 300));
+        }
+        assert!(!attempts.begin("ada", address(99), true, 300));
+        assert!(attempts.begin("ada", address(98), false, 300));
+        // Right ones do not count, however many there are.
+        for _ in 0..100 {
+            assert!(attempts.begin("otto", address(55), false, 500));
+            attempts.was_right("otto", address(55));
+        }
     }
 
     #[test]

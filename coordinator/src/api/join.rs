@@ -53,7 +53,7 @@ pub(super) async fn join(
 ) -> Result<Json<JoinResponse>, ApiError> {
     let address = caller.map(|Extension(caller)| caller.address);
     let now = (shared.clock)();
-    if address.is_some_and(|address| shared.failures.are_too_many(address, now)) {
+    if address.is_some_and(|address| shared.entrance.invites.are_too_many(address, now)) {
         return Err(ApiError::too_many_failures("too many unknown invite tokens came from this address"));
     }
     let secret = sha256::digest(request.secret.as_bytes());
@@ -63,7 +63,7 @@ pub(super) async fn join(
     let joined = shared.engine.by(actor).join(joining).await;
     if let (Some(address), Err(Refused::TokenUnknown)) = (address, &joined) {
         tracing::warn!(%address, "a join with an unknown invite token");
-        shared.failures.note(address, now);
+        shared.entrance.invites.note(address, now);
     }
     let (node, issued) = joined?;
     Ok(Json(JoinResponse {

@@ -4,15 +4,15 @@ use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 /// The document.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Orangery",
-        description = "The coordinator's REST API. Users show their token, nodes their certificate (mutual TLS). Every error \
-            answer is an ErrorBody with a stable code; docs/protocol.md lists them."
+        description = "The coordinator's REST API. Users show their token, browsers the cookie of their session, nodes \
+            their certificate (mutual TLS). Every error answer is an ErrorBody with a stable code; docs/protocol.md lists them."
     ),
     paths(
         super::nodes::healthz,
@@ -56,6 +56,13 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         super::users::role,
         super::users::token,
         super::users::revoke,
+        super::session::sign_in,
+        super::session::show,
+        super::session::sign_out,
+        super::session::own_password,
+        super::session::password,
+        super::session::list,
+        super::session::end_all,
         super::events::list,
         super::events::stream,
         super::files::metadata,
@@ -67,7 +74,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 )]
 struct Document;
 
-/// The ways to show who one is, and for each route the least role that it takes.
+/// The ways to show who one is, and for each route the least role that it takes. Whatever a token opens, a session does too.
 struct Security;
 
 impl utoipa::Modify for Security {
@@ -79,6 +86,7 @@ impl utoipa::Modify for Security {
                 Method::GET => item.get.as_mut(),
                 Method::HEAD => item.head.as_mut(),
                 Method::PUT => item.put.as_mut(),
+                Method::DELETE => item.delete.as_mut(),
                 _ => item.post.as_mut(),
             });
             if let Some(operation) = operation {
@@ -86,10 +94,18 @@ impl utoipa::Modify for Security {
                 let text =
                     operation.description.take().map_or_else(|| role.clone(), |text| format!("{text}\n\n{role}"));
                 operation.description = Some(text);
+                let session = SecurityRequirement::new("session", [] as [&str; 0]);
+                operation.security.get_or_insert_default().push(session);
             }
         }
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("operator", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        let cookie = ApiKeyValue::with_description(
+            super::cookie::NAME,
+            "What POST /v1/session has set. Methods other than GET and HEAD take the header x-orangery-csrf too, and an Origin \
+             that is one of this coordinator's.",
+        );
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("scraper", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme(
             "node",

@@ -112,7 +112,13 @@ async fn all(shared: &Shared) -> Result<Vec<UserView>, ApiError> {
         };
         let user_view = |user: crate::store::UserRow| {
             let tokens = of(&user.name);
-            UserView { name: user.name, role: user.role, created_at: user.created_at, tokens }
+            UserView {
+                name: user.name,
+                role: user.role,
+                created_at: user.created_at,
+                password_at: user.password_at,
+                tokens,
+            }
         };
         Ok(users.into_iter().map(user_view).collect())
     });

@@ -130,13 +130,14 @@ fn listed(sums: &str) -> Option<BTreeMap<String, Digest>> {
         .collect()
 }
 
-/// What the time since the backup asks for: invites may have been used, tokens revoked, and nodes have seen newer
-/// metadata.
+/// What the time since the backup asks for: invites may have been used, tokens revoked, passwords changed, users removed, and
+/// nodes have seen newer metadata.
 fn settle(directory: &Path, head: &Head) -> Result<(), BackupError> {
     let config = Config::load(&directory.join("coordinator.toml"))?;
     Store::open(&config.database())?.commit(|batch| {
         batch.forget_invites(u64::MAX >> 1)?;
         batch.remove_tokens()?;
+        batch.remove_passwords()?;
         // What was written down since the backup is lost, and this is how one sees it.
         let record =
             Record::new("coordinator.restore", "the coordinator").with("backup_of", output::moment(head.made_at));

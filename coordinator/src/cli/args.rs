@@ -88,7 +88,7 @@ pub enum Command {
     Why(WhyArgs),
     /// Show what was done, by whom and from where, and check that nobody has changed that
     Audit(AuditArgs),
-    /// Say who may use the coordinator, and give them tokens
+    /// Say who may use the coordinator, and give them tokens and passwords
     #[command(subcommand)]
     User(UserCommand),
     /// Copy all that the coordinator must not lose into one file, while it runs or not; on its machine

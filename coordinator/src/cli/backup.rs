@@ -60,7 +60,7 @@ pub fn restore(home: &Home, args: &RestoreArgs) -> anyhow::Result<Outcome> {
     let made = output::moment(summary.head.made_at);
     output::line(format!("{} is as it was at {made}: {}.", home.coordinator().display(), contents(&summary)))?;
     output::line(
-        "\nLost is what happened since. Invites do not hold any more, nor do tokens of users but the owner's. Nodes that were revoked since have to be revoked again.\n\nNext:\n  \
+        "\nLost is what happened since. Invites do not hold any more, nor do passwords and tokens of users but the owner's token. Nodes that were revoked since have to be revoked again.\n\nNext:\n  \
          orangery serve               nodes come back by themselves, and say what they run\n  \
          orangery release push FILE   on the owner's machine, for each release that was published since",
     )?;

@@ -9,6 +9,7 @@ use orangery_wire::rest::{NewToken, Role, RoleRequest, TokenRequest, TokenView, 
 
 use super::Outcome;
 use super::args::parse_duration;
+use super::password::{self, PasswordArgs, SessionsArgs};
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Tone, Word};
@@ -16,7 +17,7 @@ use crate::output::{self, Tone, Word};
 /// `orangery user`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Add a user, who can do nothing until they have a token
+    /// Add a user, who can do nothing until they have a token or a password
     Add {
         /// Their name
         name: UserName,
@@ -24,13 +25,13 @@ pub enum UserCommand {
         #[arg(long)]
         role: Role,
     },
-    /// List all users with their tokens
+    /// List all users, when their passwords were set, and their tokens
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a user; all their tokens end at once
+    /// Remove a user; all their tokens and sessions end at once
     Remove {
         /// Their name
         name: UserName,
@@ -53,6 +54,10 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Give a user a password for the dashboard, or change your own
+    Password(PasswordArgs),
+    /// Show where a user is signed in, or end that
+    Sessions(SessionsArgs),
     /// End a token at once
     Revoke {
         /// Its id, from `orangery user list`
@@ -69,7 +74,9 @@ pub async fn run(home: &Home, command: UserCommand) -> anyhow::Result<Outcome> {
             let user: UserView =
                 client.post("/v1/users", &request).await.with_context(|| format!("cannot add {name}"))?;
             output::line(format!("{} is added, with the role {}.", user.name, user.role))?;
-            output::note(format!("they can do nothing without a token: orangery user token {name}"));
+            output::note(format!(
+                "they can do nothing without a token (orangery user token {name}) or, in a browser, a password (orangery user password {name})"
+            ));
         }
         UserCommand::List { json } => {
             let users: Vec<UserView> = client.get("/v1/users").await?;
@@ -78,15 +85,20 @@ pub async fn run(home: &Home, command: UserCommand) -> anyhow::Result<Outcome> {
         UserCommand::Remove { name } => {
             let path = format!("/v1/users/{name}/remove");
             client.post_bare(&path).await.with_context(|| format!("cannot remove {name}"))?;
-            output::line(format!("{name} is removed, and all their tokens have ended."))?;
+            output::line(format!("{name} is removed, and all their tokens and sessions have ended."))?;
         }
         UserCommand::Role { name, role } => {
             let path = format!("/v1/users/{name}/role");
             let failed = || format!("cannot give {name} the role {role}");
             let user: UserView = client.post(&path, &RoleRequest { role }).await.with_context(failed)?;
-            output::line(format!("{} has the role {}, with every token.", user.name, user.role))?;
+            output::line(format!(
+                "{} has the role {}, with every token; in a browser they sign in again.",
+                user.name, user.role
+            ))?;
         }
         UserCommand::Token { name, expires, json } => token(&client, &name, expires, json).await?,
+        UserCommand::Password(args) => return password::set(&client, args).await,
+        UserCommand::Sessions(args) => return password::sessions(&client, args).await,
         UserCommand::Revoke { token } => {
             // Whatever was typed must stay one part of the path.
             let is_id = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -122,12 +134,13 @@ async fn token(client: &Client, name: &UserName, expires: Option<Duration>, json
 fn table(users: &[UserView]) -> String {
     let now = output::now();
     let rows: Vec<Vec<Word>> = users.iter().flat_map(|user| rows(user, now)).collect();
-    output::table(&["user", "role", "token", "made", "ends", "used"], &rows)
+    output::table(&["user", "role", "password", "token", "made", "ends", "used"], &rows)
 }
 
 /// One line for each token, and one for who has none.
 fn rows(user: &UserView, now: u64) -> Vec<Vec<Word>> {
-    let head = || vec![Word::plain(user.name.as_str()), Word::plain(user.role.as_str())];
+    let password = user.password_at.map_or_else(|| "-".to_owned(), |at| output::ago(at, now));
+    let head = || vec![Word::plain(user.name.as_str()), Word::plain(user.role.as_str()), Word::plain(&password)];
     let row = |token: &TokenView| {
         let ends = match token.expires_at {
             None => Word::plain("-"),

@@ -78,3 +78,31 @@ fn the_shipped_example_says_the_defaults() {
     let mqtt = "listen = \"0.0.0.0:8883\"\nadvertise = \"192.168.1.10:8883\"";
     assert_eq!(example, with(https, mqtt).unwrap());
 }
+
+#[test]
+fn browsers_may_reach_it_at_other_addresses_too() {
+    let with_urls =
+        |urls: &str| with(&format!("{HTTPS}\npublic_urls = {urls}"), MQTT).map(|config| config.https.public_urls);
+    assert_eq!(with(HTTPS, MQTT).unwrap().https.public_urls, Vec::<String>::new());
+    let good =
+        with_urls(r#"["https://fleet.example.org/", "https://nas:9443", "https://[fd00::1]", "https://[fd00::1]:1"]"#);
+    assert_eq!(
+        good.unwrap(),
+        ["https://fleet.example.org", "https://nas:9443", "https://[fd00::1]", "https://[fd00::1]:1"]
+    );
+    for bad in [
+        "http://nas",
+        "nas",
+        "https://",
+        "https://nas:",
+        "https://nas:x",
+        "https://nas/fleet",
+        "https://a b",
+        "*",
+        "null",
+    ] {
+        let error = with_urls(&format!("[{bad:?}]")).unwrap_err().to_string();
+        assert!(error.contains("https.public_urls") && error.contains("without a path"), "{bad}: {error}");
+    }
+    assert!(with_urls(&format!("[{}]", "\"https://a\",".repeat(17))).is_err());
+}

@@ -13,7 +13,7 @@ use super::users::{Actor, UserDeed};
 use crate::audit::{FORMAT, Kept, Link, PRUNE, PRUNED_DIGEST, PRUNED_LAST};
 use crate::rollout::News;
 use crate::sha256;
-use crate::store::{Batch, StoreError, token_id};
+use crate::store::{Batch, StoreError, session_id, token_id};
 
 /// What is too old or too much is looked for at each so manieth entry, and this often, in seconds.
 const PRUNE_EACH: u64 = 64;
@@ -33,12 +33,20 @@ pub struct Record {
     pub object: String,
     /// What else is known of it.
     pub detail: BTreeMap<String, String>,
+    /// How it has ended, if that is known already.
+    pub(super) outcome: Option<String>,
 }
 
 impl Record {
     /// A deed.
     pub fn new(deed: impl Into<String>, object: impl Into<String>) -> Self {
-        Self { deed: deed.into(), object: reason(object), detail: BTreeMap::new() }
+        Self { deed: deed.into(), object: reason(object), detail: BTreeMap::new(), outcome: None }
+    }
+
+    /// It was refused with this code before the engine has heard of it.
+    #[must_use]
+    pub fn ended(self, code: &str) -> Self {
+        Self { outcome: Some(code.to_owned()), ..self }
     }
 
     /// With one thing more that is known of it.
@@ -116,6 +124,10 @@ impl Record {
                 .with("token", token_id(digest))
                 .with_some("expires_secs", expires_secs.as_ref()),
             UserDeed::RevokeToken(id) => Self::new("token.revoke", format!("token {id}")),
+            UserDeed::SetPassword { user, .. } => Self::new("user.password", format!("user {user}")),
+            UserDeed::SignIn { user, .. } => Self::new("session.begin", format!("user {user}")),
+            UserDeed::SignOut(digest) => Self::new("session.end", session_id(digest)),
+            UserDeed::EndSessions(user) => Self::new("session.end", format!("user {user}")),
         }
     }
 }
@@ -145,7 +157,7 @@ pub fn append(
     record: Record,
     outcome: &str,
 ) -> Result<Link, StoreError> {
-    let Record { deed, object, detail } = record;
+    let Record { deed, object, detail, .. } = record;
     let entry = AuditEntry {
         format: FORMAT,
         sequence: end.sequence + 1,
@@ -179,12 +191,13 @@ impl Turn<'_> {
     /// Writes down how the deed under way has ended. A refusal is worth an entry if a user has asked: others could fill the log
     /// with nothing.
     pub(super) fn write_down_answer(&mut self, outcome: &str) -> Result<(), StoreError> {
-        let Some(record) = self.record.take() else { return Ok(()) };
+        let Some(mut record) = self.record.take() else { return Ok(()) };
         if outcome != "done" && self.actor.token.is_none() {
             return Ok(());
         }
         let actor = self.actor.clone();
-        self.write_down(&actor, record, outcome)
+        let ended = record.outcome.take();
+        self.write_down(&actor, record, ended.as_deref().unwrap_or(outcome))
     }
 
     /// Writes down what the coordinator itself has done meanwhile.

@@ -73,7 +73,7 @@ pub enum Command {
     ReleaseHold(NodeId, ReleaseHoldRequest, oneshot::Sender<Result<(), Refused>>),
     /// Write down what was done outside of the database.
     Record(Record, oneshot::Sender<Result<(), Refused>>),
-    /// Do something with users; answers when the token ends that was made, if one was and it does.
+    /// Do something with users; answers when the token or session ends that was made, if one was and it does.
     User(UserDeed, oneshot::Sender<Result<Option<UnixTime>, Refused>>),
     /// Keep the last signs of life and end.
     Stop,

@@ -158,7 +158,7 @@ impl Core {
         self.store
     }
 
-    /// Keeps the last signs of life, of nodes and of tokens, over a stop.
+    /// Keeps the last signs of life, of nodes, tokens and sessions, over a stop.
     pub fn keep_seen(&mut self) -> Result<(), StoreError> {
         let all = self.live.all();
         self.store.commit(|batch| {
@@ -167,8 +167,10 @@ impl Core {
                     batch.set_seen(node, seen.health.as_ref(), at)?;
                 }
             }
-            let used = self.live.users().to_keep(true);
-            used.iter().try_for_each(|(digest, at)| batch.set_token_used(digest, *at))
+            let users = self.live.users();
+            users.to_keep(true).iter().try_for_each(|(digest, at)| batch.set_token_used(digest, *at))?;
+            let used = users.sessions().to_keep(true);
+            used.iter().try_for_each(|(digest, at)| batch.set_session_used(digest, *at))
         })
     }
 }

@@ -38,6 +38,7 @@ impl Turn<'_> {
             }
             Command::LookAtRollouts(reply) => {
                 self.keep_used()?;
+                self.keep_sessions()?;
                 self.prune_now_and_then()?;
                 self.answer(reply, |turn| turn.look_at_rollouts().map(Ok))?;
             }

@@ -43,6 +43,7 @@ pub struct Live {
     days: Mutex<HashMap<NodeId, Day>>,
     revoked: RwLock<HashSet<NodeId>>,
     users: RwLock<Users>,
+    users_changed: watch::Sender<()>,
     broker_connected: watch::Sender<bool>,
     /// Since when the broker is reached without a break.
     listening: Mutex<Option<Instant>>,
@@ -58,6 +59,7 @@ impl Live {
             days: Mutex::default(),
             revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
             users: RwLock::new(Users::load(view)?),
+            users_changed: watch::Sender::new(()),
             broker_connected: watch::Sender::new(false),
             listening: Mutex::default(),
             newest_event: watch::Sender::new(view.newest_event()?),
@@ -82,6 +84,13 @@ impl Live {
     pub(super) fn set_users(&self, users: Users) {
         let mut known = self.users.write().unwrap_or_else(PoisonError::into_inner);
         *known = users.after(&known);
+        drop(known);
+        self.users_changed.send_replace(());
+    }
+
+    /// Hears when who may use the coordinator has changed. That a token or session ends by itself is no change.
+    pub fn users_changed(&self) -> watch::Receiver<()> {
+        self.users_changed.subscribe()
     }
 
     /// Whether the broker is reached.

@@ -187,8 +187,14 @@ pub enum Refused {
         rule: &'static str,
     },
     /// The owner is always there, with the one token that is on the coordinator's machine.
-    #[error("the owner has one token and one role, which are not changed here")]
+    #[error("the owner has one token and one role, which are not changed here, and a password that nobody else sets")]
     OwnerFixed,
+    /// Who changes their own password shows the one that they have.
+    #[error("you have a password already, and changing it takes that one too")]
+    OldPasswordNeeded,
+    /// It was checked against a password that has been changed since.
+    #[error("the password was changed while it was being checked")]
+    PasswordChanged,
     /// The database failed, or the coordinator stops.
     #[error("the coordinator cannot do it now: {reason}")]
     Unavailable {
@@ -230,6 +236,8 @@ impl Refused {
             Self::UserReserved { .. } => "user_reserved",
             Self::UserInvalid { .. } => "user_invalid",
             Self::OwnerFixed => "owner_fixed",
+            Self::OldPasswordNeeded => "old_password_needed",
+            Self::PasswordChanged => "password_changed",
             Self::Unavailable { .. } => "unavailable",
         }
     }
@@ -259,6 +267,10 @@ impl Refused {
                 "`orangery user list` shows all users and their tokens"
             }
             Self::UserTaken { .. } | Self::UserReserved { .. } => "choose another name",
+            Self::OldPasswordNeeded => {
+                "`orangery user password` asks for both; if it is forgotten, another admin sets a new one"
+            }
+            Self::PasswordChanged => "try again with the new one",
             Self::OwnerFixed => "`orangery keys operator-token` on the coordinator's machine makes a new one",
             Self::Unavailable { .. } => "try again; if it goes on, the coordinator's log says what failed",
             Self::InvalidSelector { .. }

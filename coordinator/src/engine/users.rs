@@ -9,8 +9,10 @@ use orangery_wire::{Digest, UnixTime, UserName};
 
 use super::core::{Done, Turn};
 use super::refused::Refused;
+use super::sessions::Sessions;
 use crate::nearest::nearest;
-use crate::store::{OWNER, StoreError, TokenRow, UserRow, View, token_id};
+use crate::password::PasswordHash;
+use crate::store::{OWNER, StoreError, TokenRow, UserRow, View, session_id, token_id};
 
 /// Most users.
 const USERS_MAX: usize = 1_000;
@@ -28,7 +30,7 @@ const RESERVED: [&str; 5] = [OWNER, "coordinator", "all", "stranger", "scraper"]
 pub struct Actor {
     /// A user's name, `node:NAME`, `invite:ID`, or `coordinator`.
     pub who: String,
-    /// The id of the token that was shown.
+    /// The id of the token or session that was shown.
     pub token: Option<String>,
     /// The address that it came from.
     pub from: Option<IpAddr>,
@@ -41,15 +43,34 @@ impl Actor {
     }
 }
 
-/// A user, known by a token.
+/// A user, known by what was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Who.
     pub name: UserName,
     /// What they may do.
     pub role: Role,
-    /// The id of the token.
-    pub token: String,
+    /// By which they are known.
+    pub credential: Credential,
+}
+
+/// What a user shows, by its SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// A token.
+    Token(Digest),
+    /// A session that began with a password.
+    Session(Digest),
+}
+
+impl Credential {
+    /// By which it is named in the audit log.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Token(digest) => token_id(digest),
+            Self::Session(digest) => session_id(digest),
+        }
+    }
 }
 
 /// What a token is worth.
@@ -63,10 +84,11 @@ pub enum Shown {
     Unknown,
 }
 
-/// All tokens that open something, as the database has them.
+/// All tokens and sessions that open something, as the database has them.
 #[derive(Debug, Default)]
 pub struct Users {
     tokens: HashMap<Digest, Known>,
+    sessions: Sessions,
 }
 
 #[derive(Debug)]
@@ -85,15 +107,38 @@ impl Users {
         let known = |row: TokenRow| {
             let role = *roles.get(&row.user)?;
             let used_at = row.used_at.unwrap_or(0);
-            let user = User { role, token: row.id(), name: row.user };
+            let user = User { role, credential: Credential::Token(row.digest), name: row.user };
             let (used_at, kept_at) = (used_at.into(), used_at.into());
             Some((row.digest, Known { user, expires_at: row.expires_at, used_at, kept_at }))
         };
-        Ok(Self { tokens: view.tokens()?.into_iter().filter_map(known).collect() })
+        let tokens = view.tokens()?.into_iter().filter_map(known).collect();
+        Ok(Self { tokens, sessions: Sessions::new(view.sessions()?, &roles) })
+    }
+
+    /// Who is signed in.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Whether a user is still known by what was shown, with the same role. This does not count as showing it.
+    pub fn still_has(&self, user: &User, now: UnixTime) -> bool {
+        match &user.credential {
+            Credential::Session(digest) => self.sessions.open(digest, now).is_some_and(|(known, _)| known == user),
+            Credential::Token(digest) => self
+                .tokens
+                .get(digest)
+                .is_some_and(|known| known.user == *user && known.expires_at.is_none_or(|at| now < at)),
+        }
+    }
+
+    /// When a token ends, if it does by itself.
+    pub fn token_end(&self, digest: &Digest) -> Option<UnixTime> {
+        self.tokens.get(digest)?.expires_at
     }
 
     /// Takes over when tokens were used from those that were known before.
-    pub(super) fn after(self, before: &Self) -> Self {
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        self.sessions = self.sessions.after(&before.sessions);
         for (digest, known) in &self.tokens {
             if let Some(used) = before.tokens.get(digest) {
                 known.used_at.fetch_max(used.used_at.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -154,6 +199,30 @@ pub enum UserDeed {
     },
     /// Ends the token that is named so.
     RevokeToken(String),
+    /// Gives one a password; their sessions end.
+    SetPassword {
+        /// Whose.
+        user: UserName,
+        /// What is kept of it.
+        hash: PasswordHash,
+        /// What is kept of the one that they have shown to be theirs so far.
+        old: Option<PasswordHash>,
+    },
+    /// Begins a session.
+    SignIn {
+        /// Whose.
+        user: UserName,
+        /// Its SHA-256.
+        digest: Digest,
+        /// What their password was checked against.
+        verified: PasswordHash,
+        /// Where they sign in from.
+        address: Option<IpAddr>,
+    },
+    /// Ends the session with this SHA-256. Again: changes nothing.
+    SignOut(Digest),
+    /// Ends all sessions of one.
+    EndSessions(UserName),
 }
 
 impl Turn<'_> {
@@ -163,15 +232,44 @@ impl Turn<'_> {
             UserDeed::Add(request) => self.add_user(request)?.map(|()| None),
             UserDeed::Remove(name) => self.with_user(name, |turn, name| turn.batch.remove_user(name))?.map(|()| None),
             UserDeed::SetRole(name, role) => {
-                self.with_user(name, |turn, name| turn.batch.set_role(name, *role))?.map(|()| None)
+                let change = |turn: &mut Self, name: &UserName| {
+                    turn.batch.set_role(name, *role)?;
+                    turn.batch.remove_sessions_of(name).map(drop)
+                };
+                self.with_user(name, change)?.map(|()| None)
             }
             UserDeed::AddToken { user, digest, expires_secs } => self.add_token(user, digest, *expires_secs)?,
             UserDeed::RevokeToken(id) => self.revoke_token(id)?.map(|()| None),
+            UserDeed::SetPassword { user, hash, old } => self.set_password(user, hash, old.as_ref())?.map(|()| None),
+            UserDeed::SignIn { user, digest, verified, address } => {
+                self.sign_in(user, digest, verified, *address)?.map(Some)
+            }
+            UserDeed::SignOut(digest) => {
+                self.batch.remove_session(digest)?;
+                Ok(None)
+            }
+            UserDeed::EndSessions(user) => self.end_sessions(user)?.map(|()| None),
         };
         if done.is_ok() {
-            self.outcome.users = Some(Users::load(self.view())?);
+            self.reload_users()?;
         }
         Ok(done)
+    }
+
+    /// Who may use the coordinator has changed.
+    pub(super) fn reload_users(&mut self) -> Result<(), StoreError> {
+        self.outcome.users = Some(Users::load(self.view())?);
+        Ok(())
+    }
+
+    /// Whether a user is there.
+    pub(super) fn there(&self, name: &UserName) -> Done<()> {
+        if self.view().user(name)?.is_some() {
+            return Ok(Ok(()));
+        }
+        let users = self.view().users()?;
+        let meant = nearest(name.as_str(), users.iter().map(|row| row.name.as_str())).map(str::to_owned);
+        Ok(Err(Refused::UnknownUser { user: name.clone(), meant }))
     }
 
     fn add_user(&mut self, request: &UserRequest) -> Done<()> {
@@ -187,7 +285,7 @@ impl Turn<'_> {
             return Ok(Err(Refused::UserInvalid { rule: "there are 1000 already" }));
         }
         tracing::info!(user = %name, %role, "user added");
-        self.batch.add_user(&UserRow { name, role, created_at: self.now })?;
+        self.batch.add_user(&UserRow { name, role, created_at: self.now, password_at: None })?;
         Ok(Ok(()))
     }
 
@@ -200,10 +298,8 @@ impl Turn<'_> {
         if name.as_str() == OWNER {
             return Ok(Err(Refused::OwnerFixed));
         }
-        if self.view().user(name)?.is_none() {
-            let users = self.view().users()?;
-            let meant = nearest(name.as_str(), users.iter().map(|row| row.name.as_str())).map(str::to_owned);
-            return Ok(Err(Refused::UnknownUser { user: name.clone(), meant }));
+        if let Err(refused) = self.there(name)? {
+            return Ok(Err(refused));
         }
         tracing::info!(user = %name, "user changed");
         work(self, name)?;

@@ -264,6 +264,28 @@ fn another_token_of_the_owner_takes_the_place_of_the_one_before() {
 }
 
 #[test]
+fn another_token_of_the_owner_ends_the_password_and_sessions_that_somebody_could_have_begun_with_the_one_before() {
+    let mut f = fixture();
+    let owner: orangery_wire::UserName = OWNER.parse().unwrap();
+    let hash = crate::password::PasswordHash::nobodys();
+    let begun = SessionRow { digest: Digest([8; 32]), user: owner.clone(), created_at: 9, used_at: 9, address: None };
+    let set = |byte: u8| move |batch: &Batch<'_>| batch.set_owner(&Digest([byte; 32]), 9);
+    f.store.commit(set(1)).unwrap();
+    f.store
+        .commit(|batch| {
+            batch.set_password(&owner, &hash, 9)?;
+            batch.add_session(&begun)
+        })
+        .unwrap();
+    f.store.commit(set(1)).unwrap();
+    assert_eq!(f.store.view().password(OWNER).unwrap(), Some(hash), "a start changes nothing");
+    assert_eq!(f.store.view().sessions().unwrap(), [begun]);
+    f.store.commit(set(2)).unwrap();
+    assert_eq!(f.store.view().password(OWNER).unwrap(), None);
+    assert!(f.store.view().sessions().unwrap().is_empty());
+}
+
+#[test]
 fn what_a_node_was_told_is_proven_once_in_each_generation() {
     let mut f = fixture();
     let (garage, app) = (node(), "greeter".parse().unwrap());

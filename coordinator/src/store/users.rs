@@ -22,6 +22,8 @@ pub struct UserRow {
     pub role: Role,
     /// When they were added.
     pub created_at: UnixTime,
+    /// When their password was set, if they have one.
+    pub password_at: Option<UnixTime>,
 }
 
 /// A token.
@@ -62,20 +64,21 @@ fn token_row(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
 }
 
 fn user_row(row: &Row<'_>) -> rusqlite::Result<UserRow> {
-    Ok(UserRow { name: parsed(row, 0)?, role: parsed(row, 1)?, created_at: row.get(2)? })
+    Ok(UserRow { name: parsed(row, 0)?, role: parsed(row, 1)?, created_at: row.get(2)?, password_at: row.get(3)? })
 }
 
 impl View<'_> {
     /// All users, by name.
     pub fn users(&self) -> Result<Vec<UserRow>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT name, role, created_at FROM users ORDER BY name")?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT name, role, created_at, password_at FROM users ORDER BY name")?;
         let rows = statement.query_map([], user_row)?.collect::<rusqlite::Result<_>>()?;
         Ok(rows)
     }
 
     /// One user.
     pub fn user(&self, name: &UserName) -> Result<Option<UserRow>, StoreError> {
-        let sql = "SELECT name, role, created_at FROM users WHERE name = ?1";
+        let sql = "SELECT name, role, created_at, password_at FROM users WHERE name = ?1";
         Ok(self.connection.prepare_cached(sql)?.query_row([name.as_str()], user_row).optional()?)
     }
 
@@ -142,14 +145,18 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Sees to it that the owner is there, an admin, with this token and no other. Again: changes nothing.
+    /// Sees to it that the owner is there, an admin, with this token and no other. Again: changes nothing. Whoever had an older token
+    /// could have set the owner's password with it, so that goes with the token, and the owner's sessions too.
     pub fn set_owner(&self, digest: &Digest, at: UnixTime) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO users (name, role, created_at) VALUES (?1, 'admin', ?2) \
              ON CONFLICT (name) DO UPDATE SET role = 'admin'",
             (OWNER, at),
         )?;
-        self.execute("DELETE FROM tokens WHERE user = ?1 AND digest <> ?2", (OWNER, digest.to_string()))?;
+        if self.execute("DELETE FROM tokens WHERE user = ?1 AND digest <> ?2", (OWNER, digest.to_string()))? > 0 {
+            self.execute("DELETE FROM sessions WHERE user = ?1", [OWNER])?;
+            self.execute("UPDATE users SET password = NULL, password_at = NULL WHERE name = ?1", [OWNER])?;
+        }
         self.execute(
             "INSERT INTO tokens (digest, id, user, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) DO NOTHING",
             (digest.to_string(), token_id(digest), OWNER, at),

@@ -113,6 +113,9 @@ pub struct UserView {
     pub role: Role,
     /// When they were added.
     pub created_at: UnixTime,
+    /// When their password was set; `None`: they have none.
+    #[serde(default)]
+    pub password_at: Option<UnixTime>,
     /// Their tokens, the oldest first. Those that have ended are among them until they are revoked.
     pub tokens: Vec<TokenView>,
 }
