@@ -73,7 +73,7 @@ impl Record {
     /// What is written down of a command; `None`: it changes nothing that somebody asks for.
     pub(super) fn of(command: &Command) -> Option<Self> {
         Some(match command {
-            // A node could fill the log with renewals; the certificates themselves are kept.
+            // A node could fill the log with renewals; its newest certificates are kept.
             Command::Renew(..) | Command::By(..) | Command::Link(_) | Command::LookAtRollouts(_) | Command::Stop => {
                 return None;
             }

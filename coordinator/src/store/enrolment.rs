@@ -58,6 +58,9 @@ impl View<'_> {
     }
 }
 
+/// Certificates that are kept of one node. A node renews one some time before it ends, so that a few are good at once.
+const CERTIFICATES_KEPT: u32 = 8;
+
 impl Batch<'_> {
     /// Adds an invite.
     pub fn add_invite(&self, secret: &Digest, invite: &Invite) -> Result<(), StoreError> {
@@ -88,7 +91,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Notes a certificate that is about to be handed out.
+    /// Notes a certificate that is about to be handed out, and forgets the oldest of the node's that are too many: a node that renews
+    /// again and again must not fill the disk. A revoked node's stay as they are; it gets no more.
     pub fn add_certificate(
         &self,
         node: &NodeId,
@@ -100,6 +104,12 @@ impl Batch<'_> {
         self.execute(
             "INSERT INTO certificates (serial, node, key, issued_at, not_after) VALUES (?1, ?2, ?3, ?4, ?5)",
             (serial, node.as_str(), key.to_string(), at, not_after),
+        )?;
+        // The new one stays whatever its time: the clock may have been wrong before.
+        self.execute(
+            "DELETE FROM certificates WHERE serial IN (SELECT serial FROM certificates \
+             WHERE node = ?1 AND serial <> ?2 AND revoked_at IS NULL ORDER BY issued_at DESC, serial LIMIT -1 OFFSET ?3)",
+            (node.as_str(), serial, CERTIFICATES_KEPT - 1),
         )?;
         Ok(())
     }

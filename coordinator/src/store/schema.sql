@@ -11,7 +11,7 @@ CREATE TABLE nodes (
     seen_at           INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Every certificate that was issued to a node. key is the SHA-256 of its public key.
+-- The newest certificates of each node. key is the SHA-256 of its public key.
 CREATE TABLE certificates (
     serial            TEXT PRIMARY KEY,
     node              TEXT NOT NULL REFERENCES nodes (node),

@@ -223,6 +223,28 @@ fn a_revoked_node_stays_revoked_with_all_its_keys() {
     assert_eq!((row.joined_at, row.revoked_at, row.generation), (1, Some(2), 4));
 }
 
+#[test]
+fn a_node_that_renews_its_certificate_again_and_again_fills_nothing() {
+    let mut f = fixture();
+    let other: NodeId = "attic".parse().unwrap();
+    let key = |number: u8| Digest([number; 32]);
+    f.store
+        .commit(|batch| {
+            batch.admit(&node(), 1)?;
+            batch.admit(&other, 1)?;
+            batch.add_certificate(&other, "other", &key(0), 1, 99)?;
+            // Issued while the coordinator's clock was ahead.
+            (1..=9).try_for_each(|n| batch.add_certificate(&node(), &format!("early {n}"), &key(n), 9_000, 9_999))?;
+            (10..=30).try_for_each(|n| batch.add_certificate(&node(), &format!("{n}"), &key(n), n.into(), 99))
+        })
+        .unwrap();
+    let count: u32 = f.store.connection.query_row("SELECT count(*) FROM certificates", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 8 + 1);
+    let view = f.store.view();
+    assert!(view.has_key(&node(), &key(30)).unwrap(), "the one that was handed out last");
+    assert!(view.has_key(&other, &key(0)).unwrap());
+}
+
 /// As the program of that time wrote it, while a rollout was under way.
 const VERSION_2: &str = include_str!("../../tests/fixtures/database-2.sql");
 
