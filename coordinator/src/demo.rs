@@ -10,6 +10,7 @@ mod programs;
 mod running;
 mod screen;
 mod watch;
+mod waves;
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::expect::{self, Expected};
 use super::node::DemoNode;
 use super::running::Running;
-use super::{Demo, greeter, watch};
+use super::{Demo, greeter};
 use crate::cli::{self, Ending, Follow, How, InitArgs, SealArgs};
 use crate::client::Client;
 use crate::owner::Passphrases;
@@ -39,7 +39,7 @@ impl Demo {
         let client = self.client()?;
         self.enrol(&client).await?;
         self.redraw = Some(self.screen.keep_table(&client));
-        self.roll_out(&client, "1.0.0").await?;
+        self.deploy_first(&client, "1.0.0").await?;
         self.roll_out(&client, "1.1.0").await?;
         self.refuse(&client, "1.2.0", "1.1.0").await?;
         self.recover(&client, "1.3.0").await?;
@@ -108,38 +108,14 @@ impl Demo {
         Ok(())
     }
 
-    /// A good release reaches every node.
-    async fn roll_out(&mut self, client: &Client, version: &str) -> anyhow::Result<()> {
+    /// The first release goes to every node at once: there is nothing that it could break.
+    async fn deploy_first(&mut self, client: &Client, version: &str) -> anyhow::Result<()> {
         self.screen.say(format!("\ngreeter {version}: built, signed, published, deployed to all nodes"))?;
         self.publish(client, version, 200).await?;
         let (mut follow, plan) = self.deploy(client, version).await?;
         let endings = follow.until_settled(&plan, DEPLOY_TIME_MAX, |event| self.screen.event(event)).await?;
         ensure_all_run(&endings)?;
         self.expect(client, version, false).await
-    }
-
-    /// A release whose health path answers 500 is refused, and the one before it runs again.
-    async fn refuse(&mut self, client: &Client, version: &str, before: &str) -> anyhow::Result<()> {
-        self.screen.say(format!("\ngreeter {version}, which answers 500 on its health path"))?;
-        self.publish(client, version, 500).await?;
-        let mut answers = BTreeMap::new();
-        let ports = self.ports();
-        let (mut follow, plan) = self.deploy(client, version).await?;
-        let endings = tokio::select! {
-            endings = follow.until_settled(&plan, DEPLOY_TIME_MAX, |event| self.screen.event(event)) => endings?,
-            never = watch::ask_all(&ports, &mut answers) => match never {},
-        };
-        for Ending { node, how } in &endings {
-            ensure!(matches!(how, How::Refused { .. }), "{node} should have refused {version}, but: {how:?}");
-        }
-        self.expect(client, before, true).await?;
-        for (node, answers) in &answers {
-            let foreign = answers.keys().flatten().find(|answered| *answered != version && *answered != before);
-            ensure!(foreign.is_none(), "on {node} answered {foreign:?}");
-            self.screen.say(format!("  {node:<7} meanwhile answered: {}", watch::in_words(answers, version)))?;
-        }
-        self.screen.say(format!("Every node has refused it, and {before} serves as before."))?;
-        Ok(())
     }
 
     /// An agent is killed in the middle of a deployment, started again, and brings it to its end.
@@ -178,7 +154,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn publish(&self, client: &Client, version: &str, health_status: u16) -> anyhow::Result<()> {
+    pub(super) async fn publish(&self, client: &Client, version: &str, health_status: u16) -> anyhow::Result<()> {
         let directory = self.place.release(version);
         let files = greeter::lay_out(&directory, &self.programs.greeter, version, health_status)?;
         let plan = build::Plan {
@@ -205,11 +181,11 @@ impl Demo {
         Ok(Follow::apply(client, &request).await?)
     }
 
-    fn ports(&self) -> Vec<(NodeId, u16)> {
+    pub(super) fn ports(&self) -> Vec<(NodeId, u16)> {
         self.nodes.iter().map(|node| (node.name.clone(), node.port)).collect()
     }
 
-    async fn expect(&self, client: &Client, runs: &str, is_refused: bool) -> anyhow::Result<()> {
+    pub(super) async fn expect(&self, client: &Client, runs: &str, is_refused: bool) -> anyhow::Result<()> {
         expect::all(client, &self.ports(), &Expected { runs: runs.parse()?, is_refused }).await
     }
 }

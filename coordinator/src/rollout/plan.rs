@@ -313,7 +313,8 @@ impl Planner<'_> {
         let standings: Vec<Standing> =
             turns.filter_map(|(node, turn)| self.next.standing(node, turn, self.scene)).collect();
         let count = standings.iter().filter(|standing| did(standing)).count();
-        format!("{count} of {} that were told {what}", waiting::nodes(standings.len()))
+        let were = if standings.len() == 1 { "was" } else { "were" };
+        format!("{count} of {} that {were} told {what}", waiting::nodes(standings.len()))
     }
 }
 
