@@ -333,8 +333,11 @@ async fn what_is_done_is_written_down_with_the_name_whose_token_it_was_whatever_
     let fixture = Fixture::start().await;
     fixture.join("garage").await;
     let otto = fixture.user("otto", Role::Operator).await;
-    // The field in which requests once said who asks is read by nobody.
-    let request = serde_json::json!({"deed": {"by": "somebody else", "note": "being repaired"}});
+    // The field in which requests once said who asks is no field any more.
+    let forged = serde_json::json!({"deed": {"by": "somebody else", "note": "being repaired"}});
+    let refused = otto.post::<HoldView>("/v1/nodes/garage/hold", &forged).await;
+    assert_eq!(code(refused), denied_with(400, "body_invalid"));
+    let request = HoldRequest { app: None, expires_secs: None, deed: hold_note("being repaired") };
     let hold: HoldView = otto.post("/v1/nodes/garage/hold", &request).await.unwrap();
     assert_eq!(hold.deed.by, "otto");
     let request = HoldRequest { app: None, expires_secs: None, deed: hold_note("again") };

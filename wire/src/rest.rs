@@ -38,13 +38,16 @@ pub struct ErrorBody {
 /// `POST /v1/invites`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct InviteRequest {
     /// The name that the node gets; without it the board's host name is used.
     #[serde(default)]
     pub name: Option<NodeId>,
     /// How long the invite lasts, in seconds: 1 to 30 days.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2_592_000))]
     pub expires_secs: u64,
     /// How many boards may use it: 1 to 1000. With a name, only 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000))]
     pub uses: u32,
 }
 
@@ -182,6 +185,7 @@ pub struct ReleaseView {
 /// `POST /v1/trust`: what the owner signed anew. The same request again changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct TrustRequest {
     /// The next `N.root.json`; without it the root stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,6 +233,7 @@ pub struct OnlineKeysView {
 /// (`PUT /v1/blobs/DIGEST`). The same request again changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct PublishRequest {
     /// The manifest's bytes, which are UTF-8 JSON.
     pub manifest: String,
@@ -239,6 +244,7 @@ pub struct PublishRequest {
 /// `POST /v1/deployments/plan` and `POST /v1/deployments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     /// The app.
     pub app: AppName,

@@ -30,8 +30,8 @@ pub(super) struct Wanted {
 #[utoipa::path(get, path = "/v1/audit", tag = "audit", security(("operator" = [])),
     params(
         ("after" = Option<u64>, Query, description = "Only entries after this place"),
-        ("newest" = Option<u32>, Query, description = "Instead: this many of the newest entries, at most 1000"),
-        ("limit" = Option<u32>, Query, description = "At most this many, at most 1000; otherwise 100"),
+        ("newest" = Option<u64>, Query, maximum = 4_294_967_295_u64, description = "Instead: this many of the newest entries; above 1000 it means 1000"),
+        ("limit" = Option<u64>, Query, maximum = 4_294_967_295_u64, description = "At most this many, 1000 at the most; otherwise 100"),
         ("since" = Option<u64>, Query, description = "Only what was done at that time or later, in seconds since 1970"),
         ("who" = Option<String>, Query, description = "Only what this user did, or node:NAME, invite:ID, coordinator")),
     responses((status = 200, body = AuditPage), (status = "default", body = ErrorBody)))]
@@ -44,8 +44,8 @@ pub(super) async fn list(
     if newest.is_some() && (after.is_some() || since.is_some() || who.is_some()) {
         return Err(ApiError::invalid("invalid_query", "newest excludes after, since and who"));
     }
-    if after.is_some_and(|after| i64::try_from(after).is_err()) {
-        return Err(ApiError::invalid("invalid_query", "after is too large"));
+    if [after, since].into_iter().flatten().any(|number| i64::try_from(number).is_err()) {
+        return Err(ApiError::invalid("invalid_query", "after or since is too large"));
     }
     let page = shared.read(move |_, view| {
         let (entries, next) = match newest {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use axum::{Extension, Json};
@@ -52,9 +52,9 @@ fn wanted(query: Result<Query<Wanted>, QueryRejection>) -> Result<Wanted, ApiErr
 #[utoipa::path(get, path = "/v1/events", tag = "events", security(("operator" = [])),
     params(
         ("after" = Option<u64>, Query, description = "Only events after this id"),
-        ("newest" = Option<u32>, Query, description = "Instead: this many of the newest events, at most 1000"),
-        ("limit" = Option<u32>, Query, description = "At most this many, at most 1000; otherwise 100"),
-        ("node" = Option<String>, Query, description = "Only events of this node")),
+        ("newest" = Option<u64>, Query, maximum = 4_294_967_295_u64, description = "Instead: this many of the newest events; above 1000 it means 1000"),
+        ("limit" = Option<u64>, Query, maximum = 4_294_967_295_u64, description = "At most this many, 1000 at the most; otherwise 100"),
+        ("node" = Option<orangery_wire::NodeId>, Query, description = "Only events of this node")),
     responses((status = 200, body = Vec<EventView>), (status = "default", body = ErrorBody)))]
 pub(super) async fn list(
     State(shared): State<Shared>,
@@ -74,7 +74,7 @@ pub(super) async fn list(
     params(
         ("Last-Event-ID" = Option<u64>, Header, description = "Only events after this id"),
         ("after" = Option<u64>, Query, description = "The same, for whoever cannot set headers"),
-        ("node" = Option<String>, Query, description = "Only events of this node")),
+        ("node" = Option<orangery_wire::NodeId>, Query, description = "Only events of this node")),
     responses(
         (status = 200, description = "id: ID, data: EventView as JSON; a comment line every 15 seconds at least",
             content_type = "text/event-stream", body = String),
@@ -87,9 +87,10 @@ pub(super) async fn stream(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let wanted = wanted(query)?;
     let newest = shared.engine.live().newest_event();
-    let last = headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.parse::<i64>().ok()));
+    let id = |id: &HeaderValue| id.to_str().ok()?.parse().ok().filter(|id: &u64| i64::try_from(*id).is_ok());
+    let last = headers.get("last-event-id").map(id);
     let after = match (last, wanted.after) {
-        (Some(Some(last)), _) => u64::try_from(last).unwrap_or(0),
+        (Some(Some(last)), _) => last,
         (Some(None), _) => return Err(ApiError::invalid("invalid_query", "Last-Event-ID is not the id of an event")),
         (None, Some(after)) => after,
         (None, None) => *newest.borrow(),

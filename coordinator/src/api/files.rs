@@ -38,8 +38,8 @@ pub(super) async fn metadata(State(shared): State<Shared>, Path(file): Path<Stri
 /// A release's manifest, exactly as the owner signed it.
 #[utoipa::path(get, path = "/targets/{app}/{version}/{file}", tag = "files", security(("node" = []), ("operator" = [])),
     params(
-        ("app" = String, Path, description = "The app"),
-        ("version" = String, Path, description = "The version"),
+        ("app" = orangery_wire::AppName, Path, description = "The app"),
+        ("version" = orangery_wire::Version, Path, description = "The version"),
         ("file" = String, Path, description = "SHA256.manifest.json")),
     responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
 pub(super) async fn manifest(
@@ -60,7 +60,7 @@ fn json(bytes: Option<Vec<u8>>, cache: &'static str) -> Option<Response> {
 /// An artifact, or one range of its bytes.
 #[utoipa::path(get, path = "/blobs/{digest}", tag = "files", security(("node" = []), ("operator" = [])),
     params(
-        ("digest" = String, Path, description = "Its SHA-256, 64 hexadecimal digits"),
+        ("digest" = orangery_wire::Digest, Path, description = "Its SHA-256, 64 hexadecimal digits"),
         ("Range" = Option<String>, Header, description = "One range of bytes"),
         ("If-Range" = Option<String>, Header, description = "Its ETag; with another one the whole is sent")),
     responses(

@@ -30,7 +30,7 @@ pub(super) async fn fleet(State(shared): State<Shared>) -> Result<Json<FleetView
 
 /// How a node was over the last day, as far as this run of the coordinator has heard.
 #[utoipa::path(get, path = "/v1/nodes/{node}/health", tag = "nodes", security(("operator" = [])),
-    params(("node" = String, Path, description = "Its name")),
+    params(("node" = orangery_wire::NodeId, Path, description = "Its name")),
     responses((status = 200, body = HealthHistory), (status = "default", body = ErrorBody)))]
 pub(super) async fn health(
     State(shared): State<Shared>,

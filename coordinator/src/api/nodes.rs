@@ -35,7 +35,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<NodeVi
 
 /// One node.
 #[utoipa::path(get, path = "/v1/nodes/{node}", tag = "nodes", security(("operator" = [])),
-    params(("node" = String, Path, description = "Its name")),
+    params(("node" = orangery_wire::NodeId, Path, description = "Its name")),
     responses((status = 200, body = NodeView), (status = "default", body = ErrorBody)))]
 pub(super) async fn show(State(shared): State<Shared>, Path(node): Path<String>) -> Result<Json<NodeView>, ApiError> {
     let found = shared.read(move |parts, view| one(parts, view, &node)).await?;
@@ -44,7 +44,7 @@ pub(super) async fn show(State(shared): State<Shared>, Path(node): Path<String>)
 
 /// Why each app of a node is where it is.
 #[utoipa::path(get, path = "/v1/nodes/{node}/why", tag = "nodes", security(("operator" = [])),
-    params(("node" = String, Path, description = "Its name")),
+    params(("node" = orangery_wire::NodeId, Path, description = "Its name")),
     responses((status = 200, body = Why), (status = "default", body = ErrorBody)))]
 pub(super) async fn why(State(shared): State<Shared>, Path(node): Path<String>) -> Result<Json<Why>, ApiError> {
     let answer = shared.read(move |parts, view| {
@@ -73,7 +73,7 @@ pub(super) async fn why(State(shared): State<Shared>, Path(node): Path<String>) 
 
 /// Revokes a node: its connections end now, and its certificate opens nothing any more. Again: changes nothing.
 #[utoipa::path(post, path = "/v1/nodes/{node}/revoke", tag = "nodes", security(("operator" = [])),
-    params(("node" = String, Path, description = "Its name")),
+    params(("node" = orangery_wire::NodeId, Path, description = "Its name")),
     responses((status = 204, description = "It is revoked"), (status = "default", body = ErrorBody)))]
 pub(super) async fn revoke(
     State(shared): State<Shared>,

@@ -30,7 +30,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<Releas
 
 /// One release.
 #[utoipa::path(get, path = "/v1/releases/{app}/{version}", tag = "releases", security(("operator" = [])),
-    params(("app" = String, Path, description = "Its app"), ("version" = String, Path, description = "Its version")),
+    params(("app" = orangery_wire::AppName, Path, description = "Its app"), ("version" = orangery_wire::Version, Path, description = "Its version")),
     responses((status = 200, body = ReleaseView), (status = "default", body = ErrorBody)))]
 pub(super) async fn show(
     State(shared): State<Shared>,
@@ -108,7 +108,7 @@ async fn check_packs(shared: &Shared, manifest: &Manifest) -> Result<(), ApiErro
 
 /// The size of an artifact, as Content-Length; 404 if it is not here.
 #[utoipa::path(head, path = "/v1/blobs/{digest}", tag = "releases", security(("operator" = [])),
-    params(("digest" = String, Path, description = "Its SHA-256, 64 hexadecimal digits")),
+    params(("digest" = orangery_wire::Digest, Path, description = "Its SHA-256, 64 hexadecimal digits")),
     responses((status = 200, description = "It is here"), (status = "default", description = "It is not, or the request is denied")))]
 pub(super) async fn blob_size(
     State(shared): State<Shared>,
@@ -122,7 +122,7 @@ pub(super) async fn blob_size(
 
 /// Takes an artifact, whose bytes must have the digest in the path. One that is here already is left as it is.
 #[utoipa::path(put, path = "/v1/blobs/{digest}", tag = "releases", security(("operator" = [])),
-    params(("digest" = String, Path, description = "Its SHA-256, 64 hexadecimal digits")),
+    params(("digest" = orangery_wire::Digest, Path, description = "Its SHA-256, 64 hexadecimal digits")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 204, description = "It is here"), (status = "default", body = ErrorBody)))]
 pub(super) async fn put_blob(

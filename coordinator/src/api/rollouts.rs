@@ -113,7 +113,7 @@ pub(super) async fn approve(shared: State<Shared>, by: Actor, id: Path<String>, 
 
 /// Holds a node: it is told nothing new, of one app or of any. Again: the newer reason and end count.
 #[utoipa::path(post, path = "/v1/nodes/{node}/hold", tag = "nodes", security(("operator" = [])),
-    params(("node" = String, Path, description = "Its name")), request_body = HoldRequest,
+    params(("node" = orangery_wire::NodeId, Path, description = "Its name")), request_body = HoldRequest,
     responses((status = 200, body = HoldView), (status = "default", body = ErrorBody)))]
 pub(super) async fn hold(
     State(shared): State<Shared>,
@@ -126,7 +126,7 @@ pub(super) async fn hold(
 
 /// Ends a hold. Again: changes nothing.
 #[utoipa::path(post, path = "/v1/nodes/{node}/release", tag = "nodes", security(("operator" = [])),
-    params(("node" = String, Path, description = "Its name")), request_body = ReleaseHoldRequest,
+    params(("node" = orangery_wire::NodeId, Path, description = "Its name")), request_body = ReleaseHoldRequest,
     responses((status = 204, description = "It is not held any more"), (status = "default", body = ErrorBody)))]
 pub(super) async fn release(
     State(shared): State<Shared>,

@@ -97,7 +97,7 @@ pub(super) async fn show(
 
 /// Signs out: the session that the request came with ends.
 #[utoipa::path(delete, path = "/v1/session", tag = "session", security(("operator" = [])),
-    params(("x-orangery-csrf" = String, Header, description = "What the session's answer said")),
+    params(("x-orangery-csrf" = Option<String>, Header, description = "What the session's answer said")),
     responses((status = 204, description = "It opens nothing any more"), (status = "default", body = ErrorBody)))]
 pub(super) async fn sign_out(
     State(shared): State<Shared>,
@@ -133,7 +133,7 @@ pub(super) async fn own_password(
 
 /// Gives a user a password, or another one; all their sessions end. Not the owner's, and not one's own if there is one already.
 #[utoipa::path(post, path = "/v1/users/{user}/password", tag = "users", security(("operator" = [])),
-    params(("user" = String, Path, description = "Their name")), request_body = PasswordRequest,
+    params(("user" = orangery_wire::UserName, Path, description = "Their name")), request_body = PasswordRequest,
     responses((status = 204, description = "They can sign in with it"), (status = "default", body = ErrorBody)))]
 pub(super) async fn password(
     State(shared): State<Shared>,
@@ -159,7 +159,7 @@ async fn set(
 
 /// Lists where a user is signed in, the oldest session first.
 #[utoipa::path(get, path = "/v1/users/{user}/sessions", tag = "users", security(("operator" = [])),
-    params(("user" = String, Path, description = "Their name")),
+    params(("user" = orangery_wire::UserName, Path, description = "Their name")),
     responses((status = 200, body = Vec<SignedInView>), (status = "default", body = ErrorBody)))]
 pub(super) async fn list(
     State(shared): State<Shared>,
@@ -181,7 +181,7 @@ pub(super) async fn list(
 
 /// Ends all sessions of a user.
 #[utoipa::path(post, path = "/v1/users/{user}/sessions/end", tag = "users",
-    security(("operator" = [])), params(("user" = String, Path, description = "Their name")),
+    security(("operator" = [])), params(("user" = orangery_wire::UserName, Path, description = "Their name")),
     responses((status = 204, description = "They have to sign in again"), (status = "default", body = ErrorBody)))]
 pub(super) async fn end_all(
     State(shared): State<Shared>,

@@ -40,7 +40,7 @@ pub(super) async fn add(
 
 /// Removes a user; all their tokens end now.
 #[utoipa::path(post, path = "/v1/users/{user}/remove", tag = "users", security(("operator" = [])),
-    params(("user" = String, Path, description = "Their name")),
+    params(("user" = orangery_wire::UserName, Path, description = "Their name")),
     responses((status = 204, description = "They are removed"), (status = "default", body = ErrorBody)))]
 pub(super) async fn remove(
     State(shared): State<Shared>,
@@ -53,7 +53,7 @@ pub(super) async fn remove(
 
 /// Says what a user may do from now on.
 #[utoipa::path(post, path = "/v1/users/{user}/role", tag = "users", security(("operator" = [])),
-    params(("user" = String, Path, description = "Their name")), request_body = RoleRequest,
+    params(("user" = orangery_wire::UserName, Path, description = "Their name")), request_body = RoleRequest,
     responses((status = 200, body = UserView), (status = "default", body = ErrorBody)))]
 pub(super) async fn role(
     State(shared): State<Shared>,
@@ -68,7 +68,7 @@ pub(super) async fn role(
 
 /// Makes a token for a user. It is in the answer and nowhere else.
 #[utoipa::path(post, path = "/v1/users/{user}/tokens", tag = "users", security(("operator" = [])),
-    params(("user" = String, Path, description = "Their name")), request_body = TokenRequest,
+    params(("user" = orangery_wire::UserName, Path, description = "Their name")), request_body = TokenRequest,
     responses((status = 200, body = NewToken), (status = "default", body = ErrorBody)))]
 pub(super) async fn token(
     State(shared): State<Shared>,

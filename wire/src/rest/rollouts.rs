@@ -10,6 +10,7 @@ pub use sizes::{Allowance, WaveSize};
 /// `POST /v1/rollouts/plan` and `POST /v1/rollouts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct RolloutRequest {
     /// The app.
     pub app: AppName,
@@ -22,7 +23,6 @@ pub struct RolloutRequest {
     pub canaries: Vec<NodeId>,
     /// The waves after the canaries; the last must reach everybody. Empty: one wave of all.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub waves: Vec<WaveSize>,
     /// By which rules.
     #[serde(default)]
@@ -40,6 +40,7 @@ pub struct RolloutRequest {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deadline {
     /// Seconds in which the coordinator listens: 1 to 30 days.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2_592_000))]
     pub secs: u64,
     /// What becomes of the node then.
     pub then: Overdue,
@@ -73,13 +74,12 @@ pub enum OnFailure {
 /// The rules of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RolloutPolicy {
     /// How long each node of a wave must be well before the next wave opens, in seconds, for each wave; the last one counts for
     /// all further waves. At most 30 days.
     pub soak_secs: Vec<u64>,
     /// How many nodes may fail, for each wave, as above.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub failures: Vec<Allowance>,
     /// What then.
     pub on_failure: OnFailure,
@@ -111,9 +111,11 @@ impl Default for RolloutPolicy {
 /// comes with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct DeedRequest {
     /// Why; at most 1024 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1_024))]
     pub note: Option<String>,
 }
 
@@ -157,7 +159,6 @@ pub struct PlannedWave {
     /// How long each must be well.
     pub soak_secs: u64,
     /// How many may fail.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub failures: Allowance,
     /// Whether it waits for an approval.
     pub approve: bool,
@@ -221,7 +222,6 @@ pub struct WaveView {
     /// How long each node must be well, in seconds.
     pub soak_secs: u64,
     /// How many may fail.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub failures: Allowance,
     /// Whether it is for nodes that came later.
     pub trailing: bool,
@@ -285,12 +285,14 @@ pub struct RolloutEntry {
 /// `POST /v1/nodes/NODE/hold`: the node is told nothing new until it is released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct HoldRequest {
     /// Only this app, which is thereby pinned to what the node was told to run; `None`: all apps.
     #[serde(default)]
     pub app: Option<AppName>,
     /// How long, in seconds, at most a year; `None`: until it is released.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 31_622_400))]
     pub expires_secs: Option<u64>,
     /// Why it is held. A reason is needed.
     pub deed: DeedRequest,
@@ -299,6 +301,7 @@ pub struct HoldRequest {
 /// `POST /v1/nodes/NODE/release`: ends a hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct ReleaseHoldRequest {
     /// The app whose hold ends; `None`: the one of all apps.
     #[serde(default)]

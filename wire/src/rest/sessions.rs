@@ -10,6 +10,7 @@ use crate::ids::{UnixTime, UserName};
 /// `POST /v1/session`: somebody signs in. The session itself is in the answer's cookie and nowhere else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct SignInRequest {
     /// Who. Whatever is no name of a user is answered as a wrong password is.
     pub user: String,
@@ -42,6 +43,7 @@ pub struct SessionView {
 /// `POST /v1/users/NAME/password`
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct PasswordRequest {
     /// The new password: 12 to 128 characters.
     pub password: String,
@@ -56,6 +58,7 @@ impl fmt::Debug for PasswordRequest {
 /// `POST /v1/session/password`: somebody changes their own.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct OwnPasswordRequest {
     /// The password that they have.
     pub old: String,

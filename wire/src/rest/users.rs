@@ -51,6 +51,7 @@ impl FromStr for Role {
 /// `POST /v1/users`: somebody new, who has no token yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct UserRequest {
     /// Who.
     pub name: UserName,
@@ -61,6 +62,7 @@ pub struct UserRequest {
 /// `POST /v1/users/NAME/role`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct RoleRequest {
     /// What they may do from now on.
     pub role: Role,
@@ -69,9 +71,11 @@ pub struct RoleRequest {
 /// `POST /v1/users/NAME/tokens`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// How long the token can be used, in seconds: 1 to 366 days. `None`: until it is revoked.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 31_622_400))]
     pub expires_secs: Option<u64>,
 }
 

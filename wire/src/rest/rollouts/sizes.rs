@@ -89,9 +89,20 @@ impl Allowance {
     }
 }
 
-/// What travels as text is read and written as text.
+/// What travels as text is read and written as text, and described as one that looks like the pattern.
 macro_rules! as_text {
-    ($name:ident) => {
+    ($name:ident, $pattern:literal) => {
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                use utoipa::openapi::schema::{ObjectBuilder, Type};
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern)).into()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $name {}
+
         impl TryFrom<String> for $name {
             type Error = String;
             fn try_from(text: String) -> Result<Self, String> {
@@ -107,8 +118,8 @@ macro_rules! as_text {
     };
 }
 
-as_text!(WaveSize);
-as_text!(Allowance);
+as_text!(WaveSize, "^([1-9][0-9]?%|100%|[1-9][0-9]{0,8}|[^=]+=.+)$");
+as_text!(Allowance, "^([1-9]?[0-9]%|100%|0|[1-9][0-9]{0,8})$");
 
 #[cfg(test)]
 mod tests {
