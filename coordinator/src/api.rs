@@ -28,6 +28,7 @@ mod headers;
 mod join;
 mod metrics;
 mod nodes;
+mod notify;
 pub mod openapi;
 mod origin;
 mod passwords;
@@ -44,6 +45,7 @@ use crate::broker::Broker;
 use crate::ca::Ca;
 use crate::engine::{Clock, Engine};
 use crate::metrics::Metrics;
+use crate::notify::Targets;
 use crate::repository::Repository;
 use crate::store::{Reader, StoreError, View};
 use audience::{Audience, guard};
@@ -75,6 +77,8 @@ pub struct Parts {
     pub url: String,
     /// Where nodes reach the broker: `HOST:PORT`.
     pub mqtt: String,
+    /// Targets of notifications.
+    pub notify: Arc<Targets>,
     /// The time.
     pub clock: Clock,
     /// Says true when event streams should end.
@@ -177,6 +181,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/users/{user}/sessions", Admin, get(session::list)),
         route(Method::POST, "/v1/users/{user}/sessions/end", Admin, post(session::end_all)),
         route(Method::POST, "/v1/tokens/{token}/revoke", Admin, post(users::revoke)),
+        route(Method::GET, "/v1/notify", Viewer, get(notify::list)),
+        route(Method::POST, "/v1/notify/{target}/test", Admin, post(notify::test)),
         route(Method::GET, "/v1/events", Viewer, get(events::list)),
         route(Method::GET, "/v1/events/stream", Viewer, get(events::stream)),
         route(Method::GET, "/metadata/{file}", NodeOrViewer, get(files::metadata)),

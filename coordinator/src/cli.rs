@@ -16,6 +16,7 @@ mod image;
 mod init;
 mod keys;
 mod node;
+mod notify;
 mod password;
 mod release;
 mod repo;
@@ -114,6 +115,7 @@ impl Cli {
             Command::History(args) => in_runtime(events::history(&home, args)),
             Command::Audit(args) => in_runtime(audit::run(&home, args)),
             Command::User(command) => in_runtime(user::run(&home, command)),
+            Command::Notify(command) => in_runtime(notify::run(&home, command)),
             Command::Why(args) => in_runtime(why::run(&home, args)),
         }
     }

@@ -14,7 +14,8 @@ pub use address::with_port;
 use address::{is_host_and_port, is_origin};
 
 use crate::audit::{KEPT_MAX, Kept};
-use crate::nearest::nearest;
+use crate::nearest::suggestion;
+use crate::notify;
 
 /// Most bytes of one artifact, unless the settings say otherwise: 4 GiB.
 pub const BLOB_BYTES_MAX: u64 = 4 << 30;
@@ -38,6 +39,8 @@ pub struct Config {
     pub keys: Keys,
     /// Bounds.
     pub limits: Limits,
+    /// Whom to tell what happens.
+    pub notify: notify::Settings,
 }
 
 /// `[https]`
@@ -139,6 +142,16 @@ pub enum ConfigError {
         /// The rule that it breaks.
         rule: &'static str,
     },
+    /// A target of notifications cannot be used.
+    #[error("the settings {} cannot be used: {place}: {rule}", path.display())]
+    Notify {
+        /// The file.
+        path: PathBuf,
+        /// Which target.
+        place: String,
+        /// What is wrong with it.
+        rule: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -152,6 +165,10 @@ struct Written {
     keys: WrittenKeys,
     #[serde(default)]
     limits: WrittenLimits,
+    #[serde(default)]
+    watch: notify::WrittenWatch,
+    #[serde(default)]
+    notify: Vec<notify::Written>,
 }
 
 #[derive(Deserialize)]
@@ -242,17 +259,20 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let written: Written = toml::from_str(text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
-            meant: meant(error.message()),
-            reason: error.to_string(),
+            meant: suggestion(error.message()).map(str::to_owned),
+            reason: notify::without_secrets(&error.to_string()),
         })?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let check = Check { path };
+        let notify = notify::Settings::check(&written.watch, written.notify, directory);
+        let notify = notify.map_err(|(place, rule)| ConfigError::Notify { path: path.to_owned(), place, rule })?;
         Ok(Self {
             state_dir: directory.join(written.state_dir),
             https: check.https(&written.https)?,
             mqtt: check.mqtt(written.mqtt)?,
             keys: written.keys.below(directory),
             limits: check.limits(&written.limits)?,
+            notify,
         })
     }
 
@@ -275,13 +295,6 @@ impl Config {
     pub fn targets(&self) -> PathBuf {
         self.state_dir.join("targets")
     }
-}
-
-/// Takes the unknown word and the known ones out of serde's message: "unknown field `a`, expected one of `b`, `c`".
-fn meant(message: &str) -> Option<String> {
-    let mut words = message.strip_prefix("unknown field")?.split('`').skip(1).step_by(2);
-    let unknown = words.next()?;
-    nearest(unknown, words).map(str::to_owned)
 }
 
 struct Check<'a> {

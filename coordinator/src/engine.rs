@@ -26,6 +26,7 @@ mod intake;
 mod known;
 mod listen;
 mod live;
+mod notices;
 mod owed;
 mod plan;
 mod refused;
@@ -52,7 +53,7 @@ pub use self::why::{Facts, brought, why};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
 use crate::rollout::RolloutId;
-use crate::store::{ReleaseRow, StoreError};
+use crate::store::{ReleaseRow, StoreError, TargetRow};
 
 /// Commands that may wait; after that whoever sends one waits too.
 const COMMANDS_WAITING_MAX: usize = 4_096;
@@ -184,6 +185,11 @@ impl Engine {
     /// Does something with users; answers when the token or session ends that was made, if one was and it does.
     pub async fn user(&self, deed: UserDeed) -> Result<Option<UnixTime>, Refused> {
         self.ask(|reply| Command::User(deed, reply)).await
+    }
+
+    /// Keeps how far a target of notifications was told.
+    pub async fn mark_target(&self, row: TargetRow) -> Result<(), Refused> {
+        self.ask(|reply| Command::MarkTarget(row, reply)).await
     }
 
     /// Does what was sent before, keeps the last signs of life, and ends the thread. Blocks until it has ended.

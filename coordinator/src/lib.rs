@@ -20,6 +20,7 @@ pub mod image;
 pub mod link;
 pub mod metrics;
 pub mod nearest;
+pub mod notify;
 pub mod output;
 pub mod owner;
 pub mod password;

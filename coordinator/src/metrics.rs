@@ -5,10 +5,11 @@
 //! nodes are left out. Gauges of the fleet are made anew for each question, so that what is gone is gone.
 
 mod fleet;
+mod notify;
 
 use std::collections::BTreeMap;
 
-use orangery_wire::rest::NodeView;
+use orangery_wire::rest::{NodeView, NotifyTargetView};
 use orangery_wire::{NodeId, UnixTime};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -42,6 +43,8 @@ pub struct Facts {
     pub broker_connected: bool,
     /// Of the embedded broker, if it is that: connections, and how much it has refused.
     pub broker: Option<(usize, u64)>,
+    /// Targets of notifications.
+    pub notify: Vec<NotifyTargetView>,
     /// Size of the database's file, in bytes.
     pub database_bytes: u64,
     /// Free bytes of the file system of the state directory.
@@ -75,6 +78,7 @@ impl Metrics {
         let page = Page::default();
         coordinator(&page, facts)?;
         fleet::tell(&page, facts)?;
+        notify::tell(&page, facts)?;
         let mut families: Vec<MetricFamily> = self.registry.gather();
         families.extend(page.registry.gather());
         TextEncoder::new().encode_to_string(&families)

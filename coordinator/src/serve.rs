@@ -23,18 +23,19 @@ use crate::engine::{Clock, Core, Engine, EngineError, Live, Outlets};
 use crate::https::{HttpsError, Listener};
 use crate::link::{Link, LinkEvent, LinkSettings};
 use crate::metrics::Metrics;
-use crate::repository::{Repository, RepositoryError, RepositoryFiles, chain};
+use crate::notify::NotifyError;
+use crate::repository::{Repository, RepositoryError, RepositoryFiles};
 use crate::store::{Reader, Store, StoreError};
 use crate::tls::{ServerCertificate, TlsError, client_config};
 
+mod metadata;
+mod notify;
 mod process;
 mod rollouts;
 mod tokens;
 
 /// Requests under way get this long to end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
-/// How often it is looked after whether metadata must be signed anew.
-const RENEW_EACH: Duration = Duration::from_hours(1);
 /// How often it is looked after whether the broker still runs.
 const BROKER_LOOK_EACH: Duration = Duration::from_secs(1);
 /// Time between two signs of life on the link.
@@ -108,6 +109,9 @@ pub enum ServeError {
     /// The trust.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// A target of notifications.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// The HTTPS listener.
     #[error(transparent)]
     Https(#[from] HttpsError),
@@ -234,12 +238,14 @@ impl Running {
         let engine = Engine::start(core, outlets(link.clone(), broker.clone()))?;
         debug_assert!(Arc::ptr_eq(&live, engine.live()), "the engine tells what its core knows");
 
+        let targets = notify::open(config, &url)?;
         let (stopping, stop) = watch::channel(false);
-        let errands = vec![
+        let mut errands = vec![
             tokio::spawn(hear(heard, engine.clone())),
-            tokio::spawn(renew_metadata(repository.clone(), clock.clone())),
+            tokio::spawn(metadata::renew(repository.clone(), clock.clone())),
             tokio::spawn(rollouts::look(engine.clone())),
         ];
+        errands.extend(notify::start(config, &targets, &engine, &clock)?);
         let parts = Parts {
             engine: engine.clone(),
             reader,
@@ -252,6 +258,7 @@ impl Running {
             database: config.database(),
             url: url.clone(),
             mqtt: mqtt.clone(),
+            notify: targets,
             clock,
             stopping: stop.clone(),
             entrance: Entrance::new([&url].into_iter().chain(&config.https.public_urls).map(String::as_str)),
@@ -311,10 +318,11 @@ fn read(path: &Path) -> Result<String, ServeError> {
 fn open_database(config: &Config, owner: &Digest, clock: &Clock) -> Result<(Core, Arc<Live>, Reader), ServeError> {
     let mut store = Store::open(&config.database())?;
     store.commit(|batch| batch.set_owner(owner, clock()))?;
+    notify::name_targets(config, &mut store)?;
     let reader = Reader::open(&config.database())?;
     let live = Arc::new(Live::load(store.view())?);
     let core = Core::new(store, live.clone(), clock.clone(), config.limits.events_kept_max)?;
-    let core = core.keeping(config.limits.audit_kept);
+    let core = notify::told_by(config, core.keeping(config.limits.audit_kept));
     Ok((core, live, reader))
 }
 
@@ -374,18 +382,6 @@ async fn hear(mut heard: mpsc::Receiver<LinkEvent>, engine: Engine) {
     while let Some(event) = heard.recv().await {
         if engine.hear(event).await.is_err() {
             return;
-        }
-    }
-}
-
-async fn renew_metadata(repository: Arc<Repository>, clock: Clock) {
-    loop {
-        tokio::time::sleep(RENEW_EACH).await;
-        let (repository, now) = (repository.clone(), clock());
-        match tokio::task::spawn_blocking(move || repository.renew(now)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::error!(reason = %chain(&error), "nodes will not get fresh metadata"),
-            Err(error) => tracing::error!(reason = %error, "nodes will not get fresh metadata"),
         }
     }
 }

@@ -15,6 +15,7 @@ mod desired;
 mod enrolment;
 mod events;
 mod nodes;
+mod notices;
 mod releases;
 mod rollouts;
 mod rows;
@@ -27,17 +28,19 @@ pub(crate) use events::OWN_EPOCH;
 pub use events::{EVENTS_READ_MAX, Intake};
 pub use nodes::NodeRow;
 pub(crate) use nodes::ReportMark;
+pub use notices::TargetRow;
 pub use releases::ReleaseRow;
 pub use sessions::{SessionRow, session_id};
 pub use users::{OWNER, TokenRow, UserRow, token_id};
 
 /// The schema, oldest first. A database of version N has the first N applied. Only ever append.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("store/schema.sql"),
     include_str!("store/rollouts.sql"),
     include_str!("store/users.sql"),
     include_str!("store/audit.sql"),
     include_str!("store/sessions.sql"),
+    include_str!("store/notices.sql"),
 ];
 /// How long one connection waits for another; ours never do for long, a backup tool may.
 const BUSY: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fixture::{Fixture, TOKEN, TestClock, app, app_report, node, open_core, reference, reported};
 use orangery::api::routes;
 use orangery::audit::{Broken, Chain, Kept, PRUNE, Whole};
+use orangery::config::Config;
 use orangery::engine::{Actor, Command, Core, Engine, Live, Record, Refused};
 use orangery::store::Store;
 use orangery_wire::messages::ReleaseRef;
@@ -72,12 +73,19 @@ fn deeds() -> Vec<(&'static str, &'static str, serde_json::Value, &'static str)>
         ("/v1/nodes/{node}/hold", "/v1/nodes/garage/hold", json!({"deed": {"note": "so"}}), "node.hold"),
         ("/v1/nodes/{node}/release", "/v1/nodes/garage/release", json!({}), "node.release"),
         ("/v1/nodes/{node}/revoke", "/v1/nodes/garage/revoke", json!({}), "node.revoke"),
+        ("/v1/notify/{target}/test", "/v1/notify/nobody/test", json!({}), "notify.test"),
     ]
 }
 
+/// A target of notifications at which nobody listens.
+const NOBODY: &str = "[https]\nlisten = '127.0.0.1:0'\nurl = 'https://127.0.0.1:0'\n\
+    [mqtt]\nlisten = '127.0.0.1:0'\nadvertise = '127.0.0.1:0'\n\
+    [[notify]]\nname = 'nobody'\nkind = 'webhook'\nurl = 'http://127.0.0.1:1'\nallow_http = true\n";
+
 #[tokio::test]
 async fn every_route_that_changes_something_leaves_an_entry_with_who_and_from_where() {
-    let fixture = Fixture::start().await;
+    let settings = Config::parse(NOBODY, std::path::Path::new("/nowhere/coordinator.toml")).unwrap();
+    let fixture = Fixture::start_telling(&settings.notify).await;
     fixture.join("garage").await;
     fixture.publish("1.0.0").await;
     let request = TrustRequest { root: None, targets: Some(fixture.owner.lock().unwrap().targets()) };

@@ -176,6 +176,48 @@ async fn a_refusal_pauses_it_and_people_decide() {
 }
 
 #[tokio::test]
+async fn whoever_is_notified_hears_of_what_a_rollout_does_and_of_each_thing_once() {
+    let site = Site::start().await;
+    let mut asked = request(Some("cellar"), 0);
+    asked.policy.approve_between = true;
+    site.begin(&asked).await.unwrap();
+    site.deed(1, "pause").await.unwrap();
+    site.deed(1, "resume").await.unwrap();
+    site.proves("cellar", 2, &site.new).await;
+    site.pass(60).await;
+    assert_eq!(site.tolds(), [1, 2, 1], "it waits for approval");
+    site.deed(1, "approve").await.unwrap();
+    site.proves("attic", 2, &site.new).await;
+    site.proves("garage", 2, &site.new).await;
+    site.pass(15).await;
+    site.deed(1, "revert").await.unwrap();
+    for name in NODES {
+        site.proves(name, 3, &site.old).await;
+    }
+    site.begin(&request(Some("cellar"), 60)).await.unwrap();
+    site.refuses("cellar", 4).await;
+    site.pass(30).await;
+    let told = site.fixture.reader().read(|view| view.notices_after(0)).unwrap();
+    let words: Vec<(&str, &str)> = told.iter().map(|told| (told.kind.as_str(), told.severity.as_str())).collect();
+    let expected = [
+        ("node_joined", "info"),
+        ("node_joined", "info"),
+        ("node_joined", "info"),
+        ("rollout_paused", "warning"),
+        ("rollout_needs_approval", "warning"),
+        ("rollout_done", "info"),
+        ("rollout_reverting", "warning"),
+        ("rollout_reverted", "warning"),
+        ("rollout_paused", "error"),
+    ];
+    assert_eq!(words, expected);
+    assert_eq!(told[3].text, "owner: because");
+    assert!(told[4].text.contains("orangery rollout approve 1"), "{}", told[4].text);
+    assert_eq!(told[8].title(), "rollout 2 of greeter 1.1.0 is paused");
+    assert!(told[8].text.contains("cellar") && told[8].text.contains("status 500"), "{}", told[8].text);
+}
+
+#[tokio::test]
 async fn a_node_that_is_told_again_has_another_try_in_the_rollout() {
     let site = Site::start().await;
     site.begin(&request(Some("cellar"), 60)).await.unwrap();

@@ -41,6 +41,7 @@ fn filled(path: &str) -> String {
         .replace("{digest}", &"a".repeat(64))
         .replace("{rollout}", "1")
         .replace("{token}", "0")
+        .replace("{target}", "nobody")
         .replace("{file}", "timestamp.json")
 }
 

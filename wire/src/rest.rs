@@ -2,6 +2,7 @@
 
 mod audit;
 mod glance;
+mod notify;
 mod rollouts;
 mod sessions;
 mod users;
@@ -14,6 +15,7 @@ use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Versi
 use crate::messages::{Event, Evidence, Health, RefusalCode, Reported};
 pub use audit::{AuditEntry, AuditLine, AuditPage};
 pub use glance::{Attention, FleetApp, FleetNode, FleetView, HealthHistory, HealthPoint};
+pub use notify::{NotifyTargetView, NotifyTestView};
 pub use rollouts::{
     Allowance, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
     ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,

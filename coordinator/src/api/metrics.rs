@@ -37,6 +37,7 @@ fn facts(parts: &Parts, view: View<'_>) -> Result<metrics::Facts, StoreError> {
         nodes: known.map(|row| live.node_view(view, row)).collect::<Result<_, _>>()?,
         certificates: view.certificate_ends()?,
         releases,
+        notify: super::notify::views(parts, view)?,
         events: live.events_counted(),
         broker_connected: live.broker_connected(),
         broker: parts.broker.upgrade().map(|broker: Arc<_>| (broker.connected(), broker.denied())),

@@ -63,6 +63,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
         super::session::password,
         super::session::list,
         super::session::end_all,
+        super::notify::list,
+        super::notify::test,
         super::events::list,
         super::events::stream,
         super::files::metadata,

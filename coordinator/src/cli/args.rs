@@ -17,6 +17,7 @@ use super::image::ImageCommand;
 use super::init::InitArgs;
 use super::keys::KeysCommand;
 use super::node::HoldArgs;
+use super::notify::NotifyCommand;
 use super::repo::{BundleArgs, RepoCommand};
 use super::rollout::args::RolloutCommand;
 use super::user::UserCommand;
@@ -91,6 +92,9 @@ pub enum Command {
     /// Say who may use the coordinator, and give them tokens and passwords
     #[command(subcommand)]
     User(UserCommand),
+    /// Show who is told what happens, and try whether they can be told
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Copy all that the coordinator must not lose into one file, while it runs or not; on its machine
     Backup(BackupArgs),
     /// Set the coordinator up from a backup, where there is none

@@ -74,9 +74,12 @@ impl Record {
     pub(super) fn of(command: &Command) -> Option<Self> {
         Some(match command {
             // A node could fill the log with renewals; its newest certificates are kept.
-            Command::Renew(..) | Command::By(..) | Command::Link(_) | Command::LookAtRollouts(_) | Command::Stop => {
-                return None;
-            }
+            Command::Renew(..)
+            | Command::By(..)
+            | Command::Link(_)
+            | Command::LookAtRollouts(_)
+            | Command::MarkTarget(..)
+            | Command::Stop => return None,
             Command::Record(record, _) => record.clone(),
             Command::Invite(secret, request, _) => Self::new("invite.make", format!("invite {}", token_id(secret)))
                 .with_some("name", request.name.as_ref())

@@ -13,7 +13,7 @@ use super::users::{Actor, UserDeed};
 use crate::ca::Issued;
 use crate::link::LinkEvent;
 use crate::rollout::RolloutId;
-use crate::store::ReleaseRow;
+use crate::store::{ReleaseRow, TargetRow};
 
 /// Where an answer goes. It is dropped unanswered when the database failed.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
@@ -75,6 +75,8 @@ pub enum Command {
     Record(Record, oneshot::Sender<Result<(), Refused>>),
     /// Do something with users; answers when the token or session ends that was made, if one was and it does.
     User(UserDeed, oneshot::Sender<Result<Option<UnixTime>, Refused>>),
+    /// Keep how far a target of notifications was told.
+    MarkTarget(TargetRow, oneshot::Sender<Result<(), Refused>>),
     /// Keep the last signs of life and end.
     Stop,
 }
@@ -97,6 +99,7 @@ impl std::fmt::Debug for Command {
             Self::ReleaseHold(..) => "ReleaseHold",
             Self::Record(..) => "Record",
             Self::User(..) => "User",
+            Self::MarkTarget(..) => "MarkTarget",
             Self::Stop => "Stop",
         })
     }

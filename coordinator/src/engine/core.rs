@@ -12,6 +12,7 @@ use super::audit::{Log, Record};
 use super::command::{Command, Reply};
 use super::known::Known;
 use super::live::Live;
+use super::notices::Telling;
 use super::owed::lasting;
 use super::refused::Refused;
 use super::users::{Actor, Users};
@@ -32,6 +33,7 @@ pub struct Core {
     /// What the database did not take and nobody will say again.
     owed: Vec<LinkEvent>,
     log: Log,
+    telling: Telling,
 }
 
 /// What a committed batch owes the world. All of it may be done again; if it is lost, the next start does it
@@ -61,6 +63,7 @@ pub(super) struct Outcome {
     /// How far each outbox is stored; said again even if it is not news, for the node may have missed it.
     pub(super) acked: BTreeMap<NodeId, Acked>,
     pub(super) newest_event: u64,
+    pub(super) newest_notice: u64,
     /// Events that were stored, by code.
     pub(super) events: BTreeMap<&'static str, u64>,
     pub(super) cut_off: Vec<NodeId>,
@@ -86,13 +89,20 @@ impl Core {
     pub fn new(store: Store, live: Arc<Live>, clock: Clock, events_kept_max: u64) -> Result<Self, StoreError> {
         let known = Known::new(store.view().node_names()?);
         let log = Log::new(store.view().audit_end()?, Kept::default());
-        Ok(Self { store, live, clock, events_kept_max, known, owed: Vec::new(), log })
+        let telling = Telling::default();
+        Ok(Self { store, live, clock, events_kept_max, known, owed: Vec::new(), log, telling })
     }
 
     /// The same, with other bounds for the audit log.
     #[must_use]
     pub fn keeping(self, kept: Kept) -> Self {
         Self { log: Log::new(self.log.end, kept), ..self }
+    }
+
+    /// The same, writing down what targets of notifications are told. A node is silent after so many seconds.
+    #[must_use]
+    pub fn telling(self, silent_secs: u64) -> Self {
+        Self { telling: Telling::of(silent_secs), ..self }
     }
 
     /// Everything that nodes should hear, from the database alone: said at each start, so that the broker needs no memory
@@ -116,14 +126,14 @@ impl Core {
         let commands: Vec<Command> = owed.chain(commands).collect();
         let lasting = lasting(&commands);
         let now = (self.clock)();
-        let Self { store, live, known, events_kept_max, log: before, .. } = self;
+        let Self { store, live, known, events_kept_max, log: before, telling, .. } = self;
         let events_kept_max = *events_kept_max;
         known.begin();
         let committed = store.commit(|batch| {
             let outcome = Outcome::default();
             let actor = Actor::coordinator();
             let (log, record, own) = (*before, None, Vec::new());
-            let mut turn = Turn { batch, live, known, now, events_kept_max, outcome, actor, log, record, own };
+            let mut turn = Turn { batch, live, known, now, events_kept_max, outcome, actor, log, record, own, telling };
             for command in commands {
                 turn.command(command)?;
             }
@@ -137,6 +147,7 @@ impl Core {
                     self.live.set_users(users);
                 }
                 self.live.set_newest_event(outcome.newest_event);
+                self.live.set_newest_notice(outcome.newest_notice);
                 self.live.count_events(outcome.events);
                 Ok(effects)
             }
@@ -194,6 +205,7 @@ pub(super) struct Turn<'a> {
     pub(super) record: Option<Record>,
     /// What the coordinator itself has done meanwhile.
     pub(super) own: Vec<Record>,
+    pub(super) telling: &'a mut Telling,
 }
 
 impl Turn<'_> {

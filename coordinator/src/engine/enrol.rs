@@ -65,6 +65,7 @@ impl Turn<'_> {
         } else {
             self.batch.admit(&node, self.now)?;
             self.record = self.record.take().map(|record| Record { object: format!("node {node}"), ..record });
+            self.tell_of_join(&node)?;
         }
         self.batch.add_certificate(&node, &issued.serial, &key, self.now, issued.not_after)?;
         self.known.add(&node);

@@ -41,6 +41,7 @@ impl Turn<'_> {
                 self.keep_sessions()?;
                 self.prune_now_and_then()?;
                 self.answer(reply, |turn| turn.look_at_rollouts().map(Ok))?;
+                self.look_at_conditions()?;
             }
             Command::Hold(node, request, reply) => self.answer(reply, |turn| turn.hold(&node, &request))?,
             Command::ReleaseHold(node, request, reply) => {
@@ -48,6 +49,9 @@ impl Turn<'_> {
             }
             Command::Record(_, reply) => self.answer(reply, |_| Ok(Ok(())))?,
             Command::User(deed, reply) => self.answer(reply, |turn| turn.user(&deed))?,
+            Command::MarkTarget(row, reply) => {
+                self.answer(reply, |turn| turn.batch.set_notify_target(&row).map(Ok))?;
+            }
             Command::Stop => {}
         }
         Ok(())
@@ -133,6 +137,9 @@ impl Turn<'_> {
         self.meet(node)?;
         let intake = self.batch.take_in(&event, self.now)?;
         self.store_event(intake.id, event.what.code())?;
+        if intake.id.is_some() {
+            self.tell_of_event(&event)?;
+        }
         self.outcome.acked.insert(node.clone(), intake.acked);
         let now = self.now;
         self.live.update(node, |seen| {

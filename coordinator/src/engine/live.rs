@@ -48,6 +48,7 @@ pub struct Live {
     /// Since when the broker is reached without a break.
     listening: Mutex<Option<Instant>>,
     newest_event: watch::Sender<u64>,
+    newest_notice: watch::Sender<u64>,
     events: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -63,6 +64,7 @@ impl Live {
             broker_connected: watch::Sender::new(false),
             listening: Mutex::default(),
             newest_event: watch::Sender::new(view.newest_event()?),
+            newest_notice: watch::Sender::new(view.newest_notice()?),
             events: Mutex::default(),
         })
     }
@@ -103,6 +105,11 @@ impl Live {
         self.newest_event.subscribe()
     }
 
+    /// Follows the id of the newest notice, like that of the newest event.
+    pub fn newest_notice(&self) -> watch::Receiver<u64> {
+        self.newest_notice.subscribe()
+    }
+
     /// Events that were stored since the coordinator started, by code.
     pub fn events_counted(&self) -> BTreeMap<&'static str, u64> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -139,6 +146,15 @@ impl Live {
 
     pub(super) fn set_newest_event(&self, id: u64) {
         self.newest_event.send_if_modified(|newest| std::mem::replace(newest, id.max(*newest)) < id);
+    }
+
+    pub(super) fn set_newest_notice(&self, id: u64) {
+        self.newest_notice.send_if_modified(|newest| std::mem::replace(newest, id.max(*newest)) < id);
+    }
+
+    /// Goes through what was heard of each node.
+    pub(super) fn each(&self, mut look: impl FnMut(&NodeId, &Seen)) {
+        self.lock().iter().for_each(|(node, seen)| look(node, seen));
     }
 
     pub(super) fn update(&self, node: &NodeId, change: impl FnOnce(&mut Seen)) {

@@ -208,6 +208,7 @@ impl Turn<'_> {
         let why = deed.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
         let which = wave.map(|wave| format!("wave {} ", wave + 1)).unwrap_or_default();
         self.note(id, what.done(), Some(&deed), wave, format!("{which}{}{why}", what.done()))?;
+        self.tell_of_rollout(&next, what.done(), &format!("{}{why}", deed.by), true)?;
         tracing::info!(rollout = id, by = deed.by, "rollout {}", what.done());
         self.look_at_rollouts()?;
         Ok(Ok(()))
@@ -245,6 +246,7 @@ impl Turn<'_> {
         self.batch.set_rollout(Some(before), next)?;
         for news in &planned.news {
             self.own_deed(next.id, news);
+            self.tell_of_rollout(next, news.code, &news.text, false)?;
             let News { code, wave, node, text } = news;
             let entry = RolloutEntry {
                 at: self.now,
@@ -288,6 +290,16 @@ fn tell(rollout: &Rollout, entry: &RolloutEntry) {
 /// What follows from a rollout now. `None` if its release is not known, which only a database put together by hand can say.
 pub fn look(view: View<'_>, rollout: &Rollout, live: &Live, now: UnixTime) -> Result<Option<Planned>, StoreError> {
     Ok(Scenes::new(view, live, now).of(rollout)?.map(|scene| rollout::plan(rollout, &scene)))
+}
+
+/// The first wave that is not open, counted from 0, and what it waits for.
+pub(super) fn look_at_gate(
+    view: View<'_>,
+    rollout: &Rollout,
+    live: &Live,
+    now: UnixTime,
+) -> Result<Option<(usize, rollout::Waiting)>, StoreError> {
+    Ok(Scenes::new(view, live, now).of(rollout)?.and_then(|scene| rollout.gate(&scene)))
 }
 
 /// What rollouts are planned by at one moment. The fleet is read once for each app, whatever the number of its rollouts.
