@@ -78,7 +78,8 @@ fn the_commands_of_the_page_on_users_do_what_it_says() {
     assert!(why.contains("held by kim"), "{why}");
 
     let deeds: Vec<String> = audit(&fleet, &["--who", "kim"]).into_iter().map(|entry| entry.deed).collect();
-    assert_eq!(deeds, ["deploy", "node.hold"]);
+    // The refused one too, though the engine has never heard of it.
+    assert_eq!(deeds, ["deploy", "node.hold", "request"]);
     eventually("attic's proof is written down", || (audit(&fleet, &["--who", "node:attic"]).len() == 1).then_some(()));
     // Over a restart tokens, roles and the chain are the same.
     fleet.coordinator().stop();

@@ -67,15 +67,12 @@ pub async fn set(client: &Client, args: PasswordArgs) -> anyhow::Result<Outcome>
     );
     let Given { old, new } = given;
     let failed = || format!("cannot set {name}'s password");
-    match old {
-        Some(old) => {
-            let request = OwnPasswordRequest { old, password: new };
-            client.post_unanswered("/v1/session/password", &request).await.with_context(failed)?;
-        }
-        None => {
-            let path = format!("/v1/users/{name}/password");
-            client.post_unanswered(&path, &PasswordRequest { password: new }).await.with_context(failed)?;
-        }
+    if let Some(old) = old {
+        let request = OwnPasswordRequest { old, password: new };
+        client.post_unanswered("/v1/session/password", &request).await.with_context(failed)?;
+    } else {
+        let path = format!("/v1/users/{name}/password");
+        client.post_unanswered(&path, &PasswordRequest { password: new }).await.with_context(failed)?;
     }
     output::line(format!(
         "{name} can sign in with the new password; wherever they were signed in, they no longer are."

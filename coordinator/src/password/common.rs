@@ -156,7 +156,8 @@ fn is_walk(characters: &[char]) -> bool {
 /// Whether it is a short text several times, or a common one.
 fn is_repeated(characters: &[char]) -> bool {
     let repeats = |length: &usize| {
-        characters.len() % length == 0 && characters.chunks(*length).all(|part| Some(part) == characters.get(..*length))
+        characters.len().is_multiple_of(*length)
+            && characters.chunks(*length).all(|part| Some(part) == characters.get(..*length))
     };
     let unit = (1..=characters.len() / 2).find(repeats);
     unit.is_some_and(|length| length < UNIT_MIN || characters.get(..length).is_some_and(is_of_words))
