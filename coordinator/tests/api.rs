@@ -17,8 +17,8 @@ use orangery::ca::{Ca, NODE_DAYS};
 use orangery::sha256::digest;
 use orangery_wire::messages::{Acked, Desired, Health, Refusal, RefusalCode};
 use orangery_wire::rest::{
-    DeployRequest, EventView, InviteRequest, JoinRequest, JoinResponse, NodeView, Plan, PublishRequest, ReleaseView,
-    RenewRequest, RenewResponse, Status, Why,
+    DeedRequest, DeployRequest, EventView, InviteRequest, JoinRequest, JoinResponse, NodeView, Plan, PublishRequest,
+    ReleaseView, RenewRequest, RenewResponse, Status, Why,
 };
 use orangery_wire::topics::Channel;
 use orangery_wire::{AppName, Manifest};
@@ -37,7 +37,13 @@ fn denied_with(status: u16, code: &str) -> (u16, String) {
 }
 
 fn deploy(version: &str, to: &str) -> DeployRequest {
-    DeployRequest { app: app(), version: Some(version.parse().unwrap()), to: to.into(), plan: None }
+    DeployRequest {
+        app: app(),
+        version: Some(version.parse().unwrap()),
+        to: to.into(),
+        plan: None,
+        deed: DeedRequest::default(),
+    }
 }
 
 #[tokio::test]

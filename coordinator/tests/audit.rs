@@ -15,7 +15,9 @@ use orangery::config::Config;
 use orangery::engine::{Actor, Command, Core, Engine, Live, Record, Refused};
 use orangery::store::Store;
 use orangery_wire::messages::ReleaseRef;
-use orangery_wire::rest::{AuditEntry, AuditLine, AuditPage, DeployRequest, InviteRequest, Role, TrustRequest};
+use orangery_wire::rest::{
+    AuditEntry, AuditLine, AuditPage, DeedRequest, DeployRequest, InviteRequest, Role, TrustRequest,
+};
 use reqwest::Method;
 use rusqlite::Connection;
 use serde_json::json;
@@ -131,7 +133,13 @@ async fn who_signed_a_release_and_when_each_node_proved_it_is_written_down_once(
     let manifest = fixture.publish("1.0.0").await;
     let release = reference(&manifest);
     let otto = fixture.user("otto", Role::Operator).await;
-    let to_all = DeployRequest { app: app(), version: Some(release.version.clone()), to: "all".into(), plan: None };
+    let to_all = DeployRequest {
+        app: app(),
+        version: Some(release.version.clone()),
+        to: "all".into(),
+        plan: None,
+        deed: DeedRequest { note: Some("for the winter".into()) },
+    };
     let _: serde_json::Value = otto.post("/v1/deployments", &to_all).await.unwrap();
     let told = Some(&release);
     fixture.report(&reported(&garage, 1, vec![app_report(1, told, None)])).await;
@@ -155,6 +163,7 @@ async fn who_signed_a_release_and_when_each_node_proved_it_is_written_down_once(
     let [deployed] = of("deploy")[..] else { panic!("{all:#?}") };
     assert_eq!(said(deployed), "otto deploy greeter 1.0.0 done");
     assert_eq!((deployed.detail["to"].as_str(), deployed.detail["changed"].as_str()), ("all", "1"));
+    assert_eq!(deployed.detail["note"], "for the winter");
     let [proven] = of("release.prove")[..] else { panic!("{all:#?}") };
     assert_eq!(said(proven), "node:garage release.prove greeter 1.0.0 done");
     assert_eq!((proven.at, proven.detail["release"].as_str()), (proven_at, release.id.to_string().as_str()));

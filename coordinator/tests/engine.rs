@@ -15,7 +15,7 @@ use orangery::sha256::digest;
 use orangery::store::{Reader, ReleaseRow};
 use orangery_wire::limits::{APPS_MAX, PACKET_BYTES_MAX};
 use orangery_wire::messages::{Acked, AppReport, Desired, DesiredApp, Refusal, RefusalCode, What};
-use orangery_wire::rest::{DeployRequest, InviteRequest, Plan};
+use orangery_wire::rest::{DeedRequest, DeployRequest, InviteRequest, Plan};
 use orangery_wire::topics::Channel;
 use orangery_wire::{Digest, Manifest, NodeId, UnixTime};
 use rcgen::KeyPair;
@@ -82,7 +82,13 @@ fn row(manifest: &Manifest) -> ReleaseRow {
 }
 
 fn request(version: Option<&str>, to: &str, plan: Option<Digest>) -> DeployRequest {
-    DeployRequest { app: app(), version: version.map(|v| v.parse().unwrap()), to: to.into(), plan }
+    DeployRequest {
+        app: app(),
+        version: version.map(|v| v.parse().unwrap()),
+        to: to.into(),
+        plan,
+        deed: DeedRequest::default(),
+    }
 }
 
 fn generations(plan: &Plan) -> Vec<(String, bool, u64)> {

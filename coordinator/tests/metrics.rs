@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use fixture::{Fixture, Http, METRICS_TOKEN, app, app_report, event, node, online, reference, reported, tls};
 use orangery_wire::messages::{Health, Phase, Refusal, RefusalCode, ReleaseRef};
-use orangery_wire::rest::{DeployRequest, NodeView};
+use orangery_wire::rest::{DeedRequest, DeployRequest, NodeView};
 use orangery_wire::topics::Channel;
 use reqwest::Method;
 
@@ -42,7 +42,13 @@ async fn fleet() -> Fixture {
     fixture
         .report(&reported(&garage, 1, vec![app_report(1, Some(&reference(&first)), Some(&reference(&first)))]))
         .await;
-    let request = DeployRequest { app: app(), version: Some("1.1.0".parse().unwrap()), to: "all".into(), plan: None };
+    let request = DeployRequest {
+        app: app(),
+        version: Some("1.1.0".parse().unwrap()),
+        to: "all".into(),
+        plan: None,
+        deed: DeedRequest::default(),
+    };
     fixture.operator().post::<serde_json::Value>("/v1/deployments", &request).await.unwrap();
     let mut report = app_report(2, Some(&reference(&second)), Some(&reference(&first)));
     report.refusal =

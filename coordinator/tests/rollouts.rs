@@ -36,6 +36,7 @@ impl Site {
             version: Some(site.old.version.clone()),
             to: "all".into(),
             plan: None,
+            deed: DeedRequest::default(),
         };
         site.fixture.operator().post::<Plan>("/v1/deployments", &all).await.unwrap();
         for name in NODES {
@@ -224,7 +225,13 @@ async fn a_node_that_is_told_again_has_another_try_in_the_rollout() {
     site.refuses("cellar", 2).await;
     assert_eq!(site.show(1).await.status, "paused");
     let app = fixture::app();
-    let again = DeployRequest { app, version: Some(site.new.version.clone()), to: "cellar".into(), plan: None };
+    let again = DeployRequest {
+        app,
+        version: Some(site.new.version.clone()),
+        to: "cellar".into(),
+        plan: None,
+        deed: DeedRequest::default(),
+    };
     site.fixture.operator().post::<Plan>("/v1/deployments", &again).await.unwrap();
     assert_eq!(site.tolds(), [1, 3, 1]);
     site.proves("cellar", 3, &site.new).await;
@@ -267,8 +274,13 @@ async fn a_held_node_is_told_nothing_by_anybody_until_it_is_released() {
     let shown: NodeView = operator.get("/v1/nodes/garage").await.unwrap();
     assert_eq!(shown.holds[0].deed.note.as_deref(), Some("being repaired"));
 
-    let deploy =
-        DeployRequest { app: fixture::app(), version: Some(site.new.version.clone()), to: "garage".into(), plan: None };
+    let deploy = DeployRequest {
+        app: fixture::app(),
+        version: Some(site.new.version.clone()),
+        to: "garage".into(),
+        plan: None,
+        deed: DeedRequest::default(),
+    };
     let plan: Plan = operator.post("/v1/deployments", &deploy).await.unwrap();
     assert!(
         !plan.steps[0].changes && plan.steps[0].warning.as_ref().is_some_and(|text| text.contains("held by owner"))

@@ -167,7 +167,12 @@ fn an_app_is_stopped_by_a_line_and_a_plan_is_stale_once_somebody_else_has_moved_
         (code, &seen["stops"][0]["node"], seen["left_alone"].as_array().unwrap().len()),
         (Some(2), &"attic".into(), 2)
     );
-    succeed(&mut on(&fleet, "apply", &directory, &["--yes"]));
+    succeed(&mut on(&fleet, "apply", &directory, &["--yes", "--note", "as asked for"]));
+    // A stop is in no list of rollouts: by which plan and why stands in the audit log.
+    let written = succeed(&mut fleet.orangery(&["audit", "--limit", "10"]));
+    let stop =
+        written.lines().find(|line| line.contains("deploy  greeter nothing")).unwrap_or_else(|| panic!("{written}"));
+    assert!(stop.contains(&format!("note=as asked for; fleet plan {}", digest(&seen))), "{stop}");
     eventually("attic runs nothing", || {
         let reported = fleet.view("attic")?.reported?;
         reported.apps.iter().all(|app| app.current.is_none()).then_some(())

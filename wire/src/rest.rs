@@ -258,6 +258,9 @@ pub struct DeployRequest {
     /// The plan's own mark: apply is refused when the plan has changed since it was shown.
     #[serde(default)]
     pub plan: Option<Digest>,
+    /// Why.
+    #[serde(default)]
+    pub deed: DeedRequest,
 }
 
 /// Answer to [`DeployRequest`]: what would change, or has changed.

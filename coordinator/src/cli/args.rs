@@ -261,6 +261,9 @@ pub struct DeployArgs {
     /// Apply the plan without asking
     #[arg(short, long)]
     pub yes: bool,
+    /// Why, for the audit log
+    #[arg(long)]
+    pub note: Option<String>,
     /// Return as soon as the nodes are told, without following them
     #[arg(long)]
     pub detach: bool,

@@ -1,7 +1,7 @@
 //! `orangery deploy`: plan, question, apply, follow.
 
 use anyhow::Context as _;
-use orangery_wire::rest::{DeployRequest, Plan, PlanStep};
+use orangery_wire::rest::{DeedRequest, DeployRequest, Plan, PlanStep};
 use serde_json::json;
 
 use super::Outcome;
@@ -15,7 +15,13 @@ use crate::output::{self, Tone, Word};
 pub async fn run(home: &Home, args: DeployArgs) -> anyhow::Result<Outcome> {
     let client = Client::open(home)?;
     let (app, version) = (args.release.app.clone(), Some(args.release.version.clone()));
-    let request = DeployRequest { app, version, to: args.to.0.clone(), plan: None };
+    let request = DeployRequest {
+        app,
+        version,
+        to: args.to.0.clone(),
+        plan: None,
+        deed: DeedRequest { note: args.note.clone() },
+    };
     let failed = || format!("cannot deploy {} to {}", args.release, args.to.0);
     let plan: Plan = client.post("/v1/deployments/plan", &request).await.with_context(failed)?;
     show_plan(&plan, args.json)?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use indicatif::ProgressBar;
 use orangery_wire::manifest::this_platform;
 use orangery_wire::messages::{Phase, What};
-use orangery_wire::rest::{DeployRequest, EventView, Plan, Status};
+use orangery_wire::rest::{DeedRequest, DeployRequest, EventView, Plan, Status};
 use orangery_wire::{NodeId, Version};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -173,7 +173,13 @@ impl Demo {
 
     async fn deploy(&self, client: &Client, version: &str) -> anyhow::Result<(Follow, Plan)> {
         let version: Version = version.parse()?;
-        let request = DeployRequest { app: greeter::app()?, version: Some(version), to: "all".into(), plan: None };
+        let request = DeployRequest {
+            app: greeter::app()?,
+            version: Some(version),
+            to: "all".into(),
+            plan: None,
+            deed: DeedRequest::default(),
+        };
         let shown: Plan = client.post("/v1/deployments/plan", &request).await?;
         let changes = shown.steps.iter().filter(|step| step.changes).count();
         ensure!(changes == NODES.len(), "the plan should change {} nodes, not {changes}", NODES.len());

@@ -94,7 +94,9 @@ impl Record {
             }
             Command::Deploy(request, _) => {
                 let what = request.version.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-                Self::new("deploy", format!("{} {what}", request.app)).with("to", &request.to)
+                Self::new("deploy", format!("{} {what}", request.app))
+                    .with("to", &request.to)
+                    .with_some("note", request.deed.note.as_ref())
             }
             Command::BeginRollout(request, _) => {
                 Self::new("rollout.begin", format!("{} {}", request.app, request.version))

@@ -11,6 +11,7 @@ use super::core::{Done, Turn};
 use super::live::Live;
 use super::plan::{Candidate, Selector, choose_release, plan};
 use super::refused::Refused;
+use super::rollouts::deed;
 use super::scene::held;
 use crate::store::{NodeRow, ReleaseRow, StoreError, View};
 
@@ -69,6 +70,9 @@ impl Turn<'_> {
 
     /// Makes the plan again and does it, if it is still the one that was shown.
     pub(super) fn deploy(&mut self, request: &DeployRequest) -> Done<Plan> {
+        if let Err(refused) = deed(&self.actor.who, &request.deed, self.now, false) {
+            return Ok(Err(refused));
+        }
         let survey = Survey::read(self.view(), &request.app)?;
         let mut plan = match survey.plan(request, self.live) {
             Ok(plan) => plan,

@@ -1,6 +1,6 @@
 //! A plan: what is to be done, with the waves that the coordinator makes of it and a digest of all that it rests on.
 
-use orangery_wire::rest::{DeployRequest, PlannedWave, RolloutPlan, RolloutRequest, Superseding};
+use orangery_wire::rest::{DeedRequest, DeployRequest, PlannedWave, RolloutPlan, RolloutRequest, Superseding};
 use orangery_wire::{AppName, Digest, Generation, NodeId, ReleaseId};
 use serde::Serialize;
 
@@ -81,9 +81,9 @@ pub struct PlannedStop {
 }
 
 impl PlannedStop {
-    /// What is asked for.
-    pub fn request(step: &Step, mark: Option<Digest>) -> DeployRequest {
-        DeployRequest { app: step.app.clone(), version: None, to: step.node.to_string(), plan: mark }
+    /// What is asked for, and why.
+    pub fn request(step: &Step, mark: Option<Digest>, deed: DeedRequest) -> DeployRequest {
+        DeployRequest { app: step.app.clone(), version: None, to: step.node.to_string(), plan: mark, deed }
     }
 }
 

@@ -6,7 +6,7 @@ use orangery::engine::{Command, Survey};
 use orangery_agent::control::{Reply, Request};
 use orangery_agent::driver::Event;
 use orangery_wire::messages::RefusalCode;
-use orangery_wire::rest::DeployRequest;
+use orangery_wire::rest::{DeedRequest, DeployRequest};
 use orangery_wire::{AppName, Version};
 use tokio::sync::oneshot;
 
@@ -64,7 +64,7 @@ impl World {
 
     /// Some look at the plan first; it may have changed when they apply it.
     fn deploy(&mut self, app: &AppName, version: Option<Version>, to: String) {
-        let mut request = DeployRequest { app: app.clone(), version, to, plan: None };
+        let mut request = DeployRequest { app: app.clone(), version, to, plan: None, deed: DeedRequest::default() };
         if let (true, Some(live)) = (self.random.percent(30), &self.coordinator.live) {
             let survey = Survey::read(self.coordinator.keeper.view(), app);
             let plan = survey.ok().and_then(|survey| survey.plan(&request, live).ok());

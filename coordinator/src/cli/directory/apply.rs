@@ -49,7 +49,7 @@ impl Work<'_> {
         }
         for stop in &plan.stops {
             let (node, app) = (&stop.step.node, &stop.step.app);
-            let request = PlannedStop::request(&stop.step, Some(stop.mark));
+            let request = PlannedStop::request(&stop.step, Some(stop.mark), self.deed());
             let failed = || format!("cannot stop {app} on {node}");
             let _: Deployment = self.client.post("/v1/deployments", &request).await.with_context(failed)?;
             self.tell(&format!("{node} is told to stop {app}."), &json!({ "stopped": app, "node": node }))?;

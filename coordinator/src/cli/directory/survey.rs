@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use orangery_trust::release::{target_file, target_path};
-use orangery_wire::rest::{Plan as Deployment, RolloutPlan};
+use orangery_wire::rest::{DeedRequest, Plan as Deployment, RolloutPlan};
 use orangery_wire::{AppName, Manifest, ReleaseId, Version};
 
 use crate::client::Client;
@@ -94,7 +94,8 @@ async fn planned(client: &Client, desired: &Desired, mut draft: Draft) -> anyhow
     }
     let mut stops = Vec::new();
     for step in std::mem::take(&mut draft.stops) {
-        let plan: Deployment = client.post("/v1/deployments/plan", &PlannedStop::request(&step, None)).await?;
+        let plan: Deployment =
+            client.post("/v1/deployments/plan", &PlannedStop::request(&step, None, DeedRequest::default())).await?;
         stops.push(PlannedStop { step, mark: plan.mark });
     }
     Ok(Plan::new(desired, draft, rollouts, stops))

@@ -13,7 +13,7 @@ use orangery_tests::process::free_port;
 use orangery_tests::random::Random;
 use orangery_wire::manifest::{Entry, Manifest, this_platform};
 use orangery_wire::messages::{What, blob_path};
-use orangery_wire::rest::{DeployRequest, Plan};
+use orangery_wire::rest::{DeedRequest, DeployRequest, Plan};
 
 use crate::{Outcome, spread};
 
@@ -65,8 +65,13 @@ fn publish(fleet: &Fleet, version: &str, random: &mut Random) -> Outcome {
 /// Seconds from the request until the coordinator has stored the node's word that the release is current.
 /// `events` goes on from one deployment to the next.
 pub async fn deploy(client: &Client, events: &mut EventStream, version: &str) -> anyhow::Result<f64> {
-    let request =
-        DeployRequest { app: "greeter".parse()?, version: Some(version.parse()?), to: "all".into(), plan: None };
+    let request = DeployRequest {
+        app: "greeter".parse()?,
+        version: Some(version.parse()?),
+        to: "all".into(),
+        plan: None,
+        deed: DeedRequest::default(),
+    };
     let start = Instant::now();
     let _: Plan = client.post("/v1/deployments", &request).await?;
     loop {
