@@ -92,6 +92,10 @@ test-packages:
 test-ansible:
     cargo test -p orangery-tests --test ansible -- --ignored --nocapture --test-threads 1
 
+# the dashboard in a real browser; needs what `apt-get install chromium libnss3-tools nodejs npm` brings. ORANGERY_SCREENSHOTS=DIR keeps pictures
+test-dashboard:
+    cargo test -p orangery-tests --test dashboard -- --ignored --nocapture
+
 # a complete image of a board, of Debian and the agent's package: `just image generic-arm64 board.img`; needs root
 image BOARD OUT:
     packaging/cross.sh --only orangery-agent aarch64

@@ -17,6 +17,7 @@ pub mod audience;
 mod audit;
 mod body;
 pub mod cookie;
+mod dashboard;
 mod deployments;
 mod entrance;
 pub mod error;
@@ -133,6 +134,8 @@ pub fn routes() -> Vec<Route> {
     use Audience::{Admin, Anyone, NodeEvenExpired, NodeOrOperator, NodeOrViewer, Operator, Viewer, ViewerOrScraper};
     let route = |method, path, audience, answer| Route { method, path, audience, answer };
     vec![
+        route(Method::GET, "/", Anyone, get(dashboard::page)),
+        route(Method::GET, "/assets/{file}", Anyone, get(dashboard::asset)),
         route(Method::GET, "/healthz", Anyone, get(nodes::healthz)),
         route(Method::GET, "/metrics", ViewerOrScraper, get(metrics::metrics)),
         route(Method::GET, "/v1/openapi.json", Anyone, get(openapi::document)),

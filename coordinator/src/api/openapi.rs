@@ -15,6 +15,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
             their certificate (mutual TLS). Every error answer is an ErrorBody with a stable code; docs/protocol.md lists them."
     ),
     paths(
+        super::dashboard::page,
+        super::dashboard::asset,
         super::nodes::healthz,
         super::metrics::metrics,
         document,
