@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use indicatif::ProgressBar;
 use orangery_wire::manifest::this_platform;
 use orangery_wire::messages::{Phase, What};
-use orangery_wire::rest::{DeedRequest, DeployRequest, EventView, Plan, Status};
+use orangery_wire::rest::{DeedRequest, DeployRequest, EventView, PasswordRequest, Plan, Status};
 use orangery_wire::{NodeId, Version};
+use ring::rand::SecureRandom as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -76,7 +77,21 @@ impl Demo {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.coordinator = Some(coordinator);
+        self.open_dashboard().await?;
         self.screen.say(format!("`orangery serve` runs: broker, store and HTTPS in one process, at {}.", made.url))?;
+        Ok(())
+    }
+
+    /// Gives the owner a password, so that one can look on.
+    async fn open_dashboard(&self) -> anyhow::Result<()> {
+        let (client, password) = (self.client()?, new_password()?);
+        let request = PasswordRequest { password: password.clone() };
+        client.post_unanswered("/v1/users/owner/password", &request).await?;
+        self.screen.say(format!(
+            "Look on in a browser, which will warn of a certificate that it does not know: {}/\n  \
+             user owner, password {password}",
+            client.url()
+        ))?;
         Ok(())
     }
 
@@ -194,6 +209,15 @@ impl Demo {
     pub(super) async fn expect(&self, client: &Client, runs: &str, is_refused: bool) -> anyhow::Result<()> {
         expect::all(client, &self.ports(), &Expected { runs: runs.parse()?, is_refused }).await
     }
+}
+
+/// 90 bits, which last as long as the demo.
+fn new_password() -> anyhow::Result<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 18];
+    let drawn = ring::rand::SystemRandom::new().fill(&mut random);
+    drawn.map_err(|_| anyhow!("the system gives no random numbers"))?;
+    Ok(random.iter().filter_map(|byte| LETTERS.get(usize::from(byte % 32))).map(|letter| char::from(*letter)).collect())
 }
 
 /// The phase, if the victim has just entered one in which the new release is on trial.
