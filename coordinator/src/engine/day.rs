@@ -61,7 +61,7 @@ impl Day {
         }
         while self.points.len() > POINTS_MAX {
             if self.point_secs < COARSEST_SECS {
-                self.coarsen()
+                self.coarsen();
             } else {
                 let _ = self.points.pop_front();
             }
