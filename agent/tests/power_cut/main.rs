@@ -24,6 +24,7 @@ mod recovery;
 mod scenarios;
 mod stores;
 mod strace;
+mod threads;
 mod timeline;
 #[path = "../traced/mod.rs"]
 mod traced;

@@ -119,9 +119,13 @@ impl Board {
     }
 }
 
-/// `strace` with the settings that [`strace::read`] needs.
+/// `strace` with the settings that [`strace::read`] needs. `ORANGERY_POWER_CUT_INJECT` is what it is to inject besides, so that
+/// another order of the threads is seen: `fsync:delay_enter=60000`.
 pub fn strace_to(trace: &Path) -> Command {
     let mut command = Command::new("strace");
+    if let Ok(inject) = std::env::var("ORANGERY_POWER_CUT_INJECT") {
+        command.arg(format!("--inject={inject}"));
+    }
     command.args(["-f", "--seccomp-bpf", "-y", "-xx", "-s", "16777216", "-e", strace::CALLS, "-o"]).arg(trace);
     command
 }

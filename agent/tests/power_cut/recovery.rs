@@ -182,7 +182,7 @@ fn come_to_rest(driver: &mut Driver, played: &Mutex<Played>) {
 fn desired(release: &Release, generation: u64) -> Vec<u8> {
     let app = DesiredApp { app: release.app(), generation, release: Some(release.wanted()) };
     let node = "attic".parse().unwrap();
-    serde_json::to_vec(&Desired { format: FORMAT, node, generation, apps: vec![app] }).unwrap()
+    serde_json::to_vec(&Desired { format: FORMAT, node, generation, apps: vec![app], show: Vec::new() }).unwrap()
 }
 
 /// What is wrong with the agent that systemd starts at boot.

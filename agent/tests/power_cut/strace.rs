@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::image::{Image, Op};
+use crate::threads;
 use crate::timeline::{ASKED, CONNECTS};
 
 /// What strace is to record. Maps and rings are in it so that they are noticed; see [`Reader::refuse`].
@@ -15,52 +16,60 @@ pub const CALLS: &str = "trace=openat,open,creat,write,pwrite64,writev,pwritev,p
 
 /// One call that ended.
 struct Call {
+    thread: String,
     name: String,
     arguments: Vec<String>,
     result: i64,
 }
 
-/// Stitches lines together and keeps the order in which calls ended.
+/// Stitches lines together and keeps the order in which calls ended; but a program is seen from when its start began. Whoever
+/// started it goes on before the call has ended, and what is done from there on does not come before it.
 fn calls(text: &str) -> Result<Vec<Call>, String> {
-    let mut begun: HashMap<&str, &str> = HashMap::new();
+    let mut begun: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut calls = Vec::new();
-    for line in text.lines() {
+    for (n, line) in text.lines().enumerate() {
         let (pid, rest) = line.split_once(' ').ok_or_else(|| format!("not understood: {line}"))?;
-        let rest = rest.trim_start();
+        let rest = rest.trim_start().trim_end_matches(" (DELAYED)");
         if rest.starts_with("+++") || rest.starts_with("---") {
             continue;
         }
         if let Some(start) = rest.strip_suffix("<unfinished ...>") {
-            if begun.insert(pid, start).is_some() {
+            if begun.insert(pid, (n, start)).is_some() {
                 return Err(format!("two calls at once: {line}"));
             }
             continue;
         }
-        let whole = match rest.strip_prefix("<... ") {
-            None => rest.to_owned(),
+        let (from, whole) = match rest.strip_prefix("<... ") {
+            None => (n, rest.to_owned()),
             Some(resumed) => {
                 let (_, end) = resumed.split_once(" resumed>").ok_or_else(|| format!("not understood: {line}"))?;
-                let start = begun.remove(pid).ok_or_else(|| format!("never begun: {line}"))?;
-                format!("{}{end}", start.trim_end())
+                let (from, start) = begun.remove(pid).ok_or_else(|| format!("never begun: {line}"))?;
+                (from, format!("{}{end}", start.trim_end()))
             }
         };
-        calls.extend(call(&whole).ok_or_else(|| format!("not understood: {whole}"))?);
+        let call = call(pid, &whole)?;
+        calls.extend(call.map(|call| (if call.name == "execve" { from } else { n }, call)));
     }
-    Ok(calls)
+    calls.sort_by_key(|(n, _)| *n);
+    Ok(calls.into_iter().map(|(_, call)| call).collect())
 }
 
-/// A whole call; nothing of one that failed. `None` is a line that is not understood.
-fn call(line: &str) -> Option<Vec<Call>> {
-    let (name, rest) = line.split_once('(')?;
-    let (arguments, result) = rest.rsplit_once(") ")?;
-    let result = result.trim_start().strip_prefix("= ")?;
+/// A whole call; nothing of one that failed.
+fn call(thread: &str, line: &str) -> Result<Option<Call>, String> {
+    let parts = line.split_once('(').and_then(|(name, rest)| {
+        let (arguments, result) = rest.rsplit_once(") ")?;
+        Some((name, arguments, result.trim_start().strip_prefix("= ")?))
+    });
+    let not_understood = || format!("not understood: {line}");
+    let (name, arguments, result) = parts.ok_or_else(not_understood)?;
     let number: String = result.chars().take_while(|c| c.is_ascii_digit() || *c == '-' || *c == 'x').collect();
     // A connection may be told to have begun by an error.
     if (result.starts_with('?') || number.starts_with('-')) && name != "connect" {
-        return Some(Vec::new());
+        return Ok(None);
     }
-    let result = if number.starts_with("0x") || name == "connect" { 0 } else { number.parse().ok()? };
-    Some(vec![Call { name: name.to_owned(), arguments: split(arguments), result }])
+    let known = number.starts_with("0x") || name == "connect";
+    let result = if known { 0 } else { number.parse().map_err(|_| not_understood())? };
+    Ok(Some(Call { thread: thread.to_owned(), name: name.to_owned(), arguments: split(arguments), result }))
 }
 
 /// Arguments, split at commas outside of brackets. Strings have none: every byte of them is written as a number.
@@ -114,10 +123,10 @@ pub fn read(text: &str, state: &Path, mut image: Image) -> Result<Vec<Op>, Strin
         let reader = Reader { call: &call, state };
         for op in reader.ops(&image).map_err(|e| format!("{}({}): {e}", call.name, call.arguments.join(", ")))? {
             image.apply(&op)?;
-            ops.push(op);
+            ops.push((call.thread.clone(), op));
         }
     }
-    Ok(ops)
+    Ok(threads::in_one_order(ops))
 }
 
 struct Reader<'a> {

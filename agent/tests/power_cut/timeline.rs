@@ -39,7 +39,8 @@ enum Sight {
 pub struct Timeline {
     held: BTreeMap<PathBuf, Vec<(usize, Option<u64>)>>,
     sights: BTreeMap<usize, Sight>,
-    end: usize,
+    /// What was done, in words.
+    shapes: Vec<(&'static str, PathBuf)>,
 }
 
 /// What was seen of a refused release: whole, but the way back does not wait for it.
@@ -59,6 +60,11 @@ fn sight(op: &Op) -> Option<Sight> {
         Op::SyncFile { path } if path.starts_with("store") => Some(Sight::Apps),
         _ => None,
     }
+}
+
+/// Whether something follows from what was done before this operation.
+pub fn is_seen(op: &Op) -> bool {
+    sight(op).is_some()
 }
 
 impl Timeline {
@@ -83,7 +89,7 @@ impl Timeline {
         }
         // Whoever asked for all this has heard that it is done.
         sights.insert(ops.len(), Sight::All);
-        Self { held, sights, end: ops.len() }
+        Self { held, sights, shapes: ops.iter().map(Op::shape).collect() }
     }
 
     /// Whether the world sees what is there after so many operations.
@@ -108,7 +114,7 @@ impl Timeline {
         let sights = || self.sights.range(..done + usize::from(seen)).rev();
         let last = |which: &[Sight]| sights().find(|(_, sight)| which.contains(sight)).map_or(0, |(n, _)| *n);
         let (of_all, of_apps) = (last(&[Sight::All]), last(&[Sight::All, Sight::Apps]));
-        let at_the_end = sights().next().map_or(0, |(n, _)| if *n == self.end { *n } else { 0 });
+        let at_the_end = sights().next().map_or(0, |(n, _)| if *n == self.shapes.len() { *n } else { 0 });
         let of_identity = last(&[Sight::All, Sight::Identity]);
         let of_trust = last(&[Sight::All, Sight::Trust]);
         let mut wrong = Vec::new();
@@ -126,9 +132,25 @@ impl Timeline {
             let found = image.seen(path);
             if !later.chain(at_mark).any(|(_, held)| *held == found) {
                 let what = if found.is_some() { "holds what it did not hold" } else { "is not there" };
-                wrong.push(format!("durable before effect: {} {what} when it had to", path.display()));
+                wrong.push(format!(
+                    "durable before effect: {} {what} when it had to; the power fails after operation {done}; {}",
+                    path.display(),
+                    self.around(from, at_mark.map_or(0, |(n, _)| *n)),
+                ));
             }
         }
         wrong
+    }
+
+    /// What was done around the change that had to be durable, and around what the world saw after it.
+    fn around(&self, seen: usize, changed: usize) -> String {
+        let near = |n: usize| {
+            let lines = self.shapes.iter().enumerate().take(n + 3).skip(n.saturating_sub(4));
+            lines
+                .map(|(n, (name, path))| format!("{}. {name} {}", n + 1, path.display()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        format!("changed by operation {changed} ({}); seen after operation {seen} ({})", near(changed), near(seen))
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use orangery_agent::launch::Launch;
 use orangery_agent::layout::Layout;
 use orangery_agent::runner::Preference;
+use orangery_wire::limits::EVIDENCE_LINES_MAX;
 use orangery_wire::manifest::{Run, Runner};
 
 use crate::apps::{PATIENCE, World, app, launch, release};
@@ -113,7 +114,7 @@ async fn alone(world: &mut World, deed: &str) -> String {
         // What the driver keeps of a refused release.
         "evidence" => {
             let exit = world.runners.life(&app()).borrow().exit.clone().unwrap_or_default();
-            let output = world.runners.last_output(&app()).await;
+            let output = world.runners.last_output(&app(), EVIDENCE_LINES_MAX).await;
             format!("{exit}; {}", String::from_utf8_lossy(&output))
         }
         "hold" => std::future::pending().await,
