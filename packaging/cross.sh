@@ -45,6 +45,7 @@ flags() {
 }
 
 build() { # way target program
+    local std=()
     local common=(--locked -p "$3" --bin "$3" --profile "$(profile "$3")" --target "$2")
     local map="-ffile-prefix-map=$top=/orangery -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo -ffile-prefix-map=$target_dir=/target"
     export SOURCE_DATE_EPOCH CARGO_TARGET_DIR=$target_dir RUSTFLAGS='' CFLAGS=''
@@ -58,13 +59,17 @@ build() { # way target program
         # Its panics end it, so nobody ever walks its stack: a sixth of the program less.
         RUSTFLAGS+=" -C force-unwind-tables=no"
         CFLAGS+=" -fno-asynchronous-unwind-tables -fno-unwind-tables"
+        # Nor names of functions for a backtrace, which a stripped program has not.
+        std=(-Zbuild-std-features=optimize_for_size)
+        # What is the same in many functions is written once. For ARM the compiler does so by itself.
+        [[ $2 != x86_64-* ]] || RUSTFLAGS+=" -C llvm-args=-enable-machine-outliner=always"
     fi
     case $1 in
         debian)
             # The flag: zig has the start files, and Debian's package of the standard library for musl is not there.
             RUSTFLAGS+=" -C link-self-contained=no"
             RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo RUSTC_BOOTSTRAP=1 \
-                cargo-zigbuild zigbuild -Zbuild-std=std,panic_abort "${common[@]}"
+                cargo-zigbuild zigbuild -Zbuild-std=std,panic_abort "${std[@]}" "${common[@]}"
             ;;
         rustup) cargo-zigbuild zigbuild "${common[@]}" ;;
         cross) CROSS_CONFIG=$top/cross.toml cross build "${common[@]}" ;;
