@@ -18,6 +18,7 @@ check:
 test-long:
     cargo test --release -p orangery-agent --test exhaustive -- --ignored --nocapture
     cargo test -p orangery-agent --test power_cut -- --ignored --nocapture full_length
+    ORANGERY_POWER_CUT_INJECT=fsync:delay_enter=20000 cargo test -p orangery-agent --test power_cut -- --nocapture
     cargo test --release -p orangery-tests --test kills -- --ignored --nocapture
     cargo test --release -p orangery-tests --test network -- --ignored --nocapture long_
     cargo test -p orangery-agent --test syscalls -- --ignored --nocapture
@@ -59,6 +60,11 @@ bench *FIGURES: dist
     cargo build --release --workspace --bins
     ORANGERY_PROGRAMS=target/dist cargo run --release -p orangery-tests --bin bench -- {{FIGURES}}
 
+# a fleet of simulated nodes against the coordinator, and against one with Mosquitto in its broker's place: `just bench-fleet --repeat 3 1000 5000`
+bench-fleet *OPTIONS:
+    cargo build --release -p orangery -p orangery-greeter -p orangery-tests --bins
+    ORANGERY_PROGRAMS=target/release target/release/bench-fleet {{OPTIONS}}
+
 # what is missing for cross-compiling, packaging and ARM tests; --install brings what apt, pip and cargo can
 ensure *OPTIONS:
     packaging/ensure.sh {{OPTIONS}}
@@ -95,6 +101,10 @@ test-ansible:
 # the dashboard in a real browser; needs what `apt-get install chromium libnss3-tools nodejs npm` brings. ORANGERY_SCREENSHOTS=DIR keeps pictures
 test-dashboard:
     cargo test -p orangery-tests --test dashboard -- --ignored --nocapture
+
+# commits that are signed, for a watch that takes no others; needs what `apt-get install git openssh-client` brings
+test-signed-commits:
+    cargo test -p orangery-tests --test fleet_watch -- --ignored --nocapture
 
 # a complete image of a board, of Debian and the agent's package: `just image generic-arm64 board.img`; needs root
 image BOARD OUT:

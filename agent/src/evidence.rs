@@ -94,15 +94,28 @@ impl Hidden {
 
 /// The last lines of a text, printable and cut; lines of nothing but spaces are left out.
 pub fn lines(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> =
-        text.lines().rev().map(cut).filter(|line| !line.is_empty()).take(EVIDENCE_LINES_MAX).collect();
+    last(text, EVIDENCE_LINES_MAX, LINE_CHARS_MAX)
+}
+
+/// The same, at most so many and not cut.
+pub fn printable(text: &str, lines_max: usize) -> Vec<String> {
+    last(text, lines_max, usize::MAX)
+}
+
+fn last(text: &str, lines_max: usize, chars_max: usize) -> Vec<String> {
+    let lines = text.lines().rev().map(|line| cut_to(line, chars_max));
+    let mut lines: Vec<String> = lines.filter(|line| !line.is_empty()).take(lines_max).collect();
     lines.reverse();
     lines
 }
 
 fn cut(line: impl AsRef<str>) -> String {
-    let printable = line.as_ref().trim_end().chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(LINE_CHARS_MAX).collect::<String>().trim_end().to_owned()
+    cut_to(line.as_ref(), LINE_CHARS_MAX)
+}
+
+fn cut_to(line: &str, chars_max: usize) -> String {
+    let printable = line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(chars_max).collect::<String>().trim_end().to_owned()
 }
 
 #[cfg(test)]

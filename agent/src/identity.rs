@@ -30,6 +30,7 @@ use crate::layout::Layout;
 use crate::tls::NodeCertificate;
 
 pub use https::HttpsError;
+pub(crate) use https::{PATIENCE, post};
 pub use join::{JoinError, join, trust_first_root, trusts};
 pub use renew::{RenewError, keep_fresh, renew};
 

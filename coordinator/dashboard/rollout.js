@@ -23,6 +23,7 @@ export const rolloutPage = {
                 h("p", { class: `reason ${rollout.status}` }, sentence(rollout.reason)),
                 h("p", { class: "hint" }, `Begun by ${rollout.begun.by} `, ago(now, rollout.begun.at), rollout.begun.note ? `: ${rollout.begun.note}` : "",
                     `. When too many nodes fail it ${rollout.on_failure === "revert" ? "goes back by itself" : "pauses"}.`),
+                rollout.ignores_windows && h("p", { class: "hint" }, `Maintenance windows are ignored, says ${rollout.ignores_windows.by} `, ago(now, rollout.ignores_windows.at), rollout.ignores_windows.note ? `: ${rollout.ignores_windows.note}` : "", "."),
                 context.can("operator") && buttons(rollout, context)),
             h("div", { key: "waves", class: "waves" }, rollout.waves.map((wave) => waveSection(wave, rollout, now, context))),
             section("What happened", null, log(rollout, now)),
@@ -40,6 +41,7 @@ function deeds(rollout) {
     const next = rollout.waves.find((wave) => wave.opened_at === null || wave.opened_at === undefined);
     const told = allNodes(rollout).filter(({ state, generation }) => generation !== null && TOLD.has(state));
     const failed = allNodes(rollout).filter(({ state }) => state === "failed" || state === "overdue");
+    const shut = allNodes(rollout).filter(({ state }) => state === "window" || state === "away");
     const wave = next && `wave ${next.wave} (${count(next.nodes.length, "node")}: ${names(next.nodes)})`;
     const back = told.map(({ node, earlier }) => `${node} to ${earlier ?? "nothing: it is stopped there"}`);
     const isOpen = status === "running" || status === "paused";
@@ -62,6 +64,10 @@ function deeds(rollout) {
             deed: "resume", verb: "Resume", title: `Resume rollout ${rollout.rollout}?`,
             says: [failed.length ? `It goes on in spite of ${count(failed.length, "failure")} (${names(failed)}): they do not count any more.` : "It goes on where it was.",
                 next ? `${wave} is next.` : "All waves are open."],
+        },
+        isOpen && !rollout.ignores_windows && shut.length > 0 && {
+            deed: "ignore-windows", verb: "Ignore windows", title: "Tell nodes outside of their maintenance windows?", grave: true,
+            says: [`${count(shut.length, "node")} (${names(shut)}) ${shut.length === 1 ? "waits" : "wait"} for a maintenance window. From now on this rollout looks at none.`],
         },
         (isOpen || status === "done") && told.length > 0 && {
             deed: "revert", verb: "Revert", title: `Take ${release} back?`, grave: true,

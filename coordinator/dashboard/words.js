@@ -55,6 +55,8 @@ export const PLACES = {
     wave_ahead: ["quiet", "waits for its wave"],
     approval: ["warn", "waits for approval"],
     nobody_proved: ["warn", "nobody has proven it"],
+    window: ["quiet", "waits for its window"],
+    away: ["quiet", "not connected"],
     paused: ["warn", "paused"],
     reverting: ["busy", "going back"],
     held: ["quiet", "held"],

@@ -3,6 +3,7 @@
 //! Every route is one line of [`routes`], with its audience. What is not there does not exist; what is there is guarded.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use axum::Router;
@@ -25,6 +26,7 @@ mod events;
 mod failures;
 mod files;
 mod fleet;
+mod groups;
 mod headers;
 mod join;
 mod metrics;
@@ -32,6 +34,7 @@ mod nodes;
 mod notify;
 pub mod openapi;
 mod origin;
+mod output;
 mod passwords;
 mod range;
 mod releases;
@@ -80,6 +83,8 @@ pub struct Parts {
     pub mqtt: String,
     /// Targets of notifications.
     pub notify: Arc<Targets>,
+    /// Whether Home Assistant's broker is reached, if there should be one.
+    pub home_assistant: Option<Arc<AtomicBool>>,
     /// The time.
     pub clock: Clock,
     /// Says true when event streams should end.
@@ -131,7 +136,9 @@ pub struct Route {
 
 /// Every route there is.
 pub fn routes() -> Vec<Route> {
-    use Audience::{Admin, Anyone, NodeEvenExpired, NodeOrOperator, NodeOrViewer, Operator, Viewer, ViewerOrScraper};
+    use Audience::{
+        Admin, Anyone, Node, NodeEvenExpired, NodeOrOperator, NodeOrViewer, Operator, Viewer, ViewerOrScraper,
+    };
     let route = |method, path, audience, answer| Route { method, path, audience, answer };
     vec![
         route(Method::GET, "/", Anyone, get(dashboard::page)),
@@ -151,6 +158,8 @@ pub fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/nodes/{node}", Viewer, get(nodes::show)),
         route(Method::GET, "/v1/nodes/{node}/why", Viewer, get(nodes::why)),
         route(Method::GET, "/v1/nodes/{node}/health", Viewer, get(fleet::health)),
+        route(Method::GET, "/v1/nodes/{node}/output/{app}", Operator, get(output::show)),
+        route(Method::POST, "/v1/output", Node, post(output::answer)),
         route(Method::POST, "/v1/nodes/{node}/revoke", Admin, post(nodes::revoke)),
         route(Method::POST, "/v1/nodes/{node}/hold", Operator, post(rollouts::hold)),
         route(Method::POST, "/v1/nodes/{node}/release", Operator, post(rollouts::release)),
@@ -174,6 +183,10 @@ pub fn routes() -> Vec<Route> {
         route(Method::POST, "/v1/rollouts/{rollout}/promote", Operator, post(rollouts::promote)),
         route(Method::POST, "/v1/rollouts/{rollout}/revert", Operator, post(rollouts::revert)),
         route(Method::POST, "/v1/rollouts/{rollout}/approve", Operator, post(rollouts::approve)),
+        route(Method::POST, "/v1/rollouts/{rollout}/ignore-windows", Operator, post(rollouts::ignore_windows)),
+        route(Method::GET, "/v1/groups", Viewer, get(groups::list)),
+        route(Method::POST, "/v1/groups/{group}", Operator, post(groups::set)),
+        route(Method::POST, "/v1/groups/{group}/remove", Operator, post(groups::remove)),
         route(Method::GET, "/v1/audit", Admin, get(audit::list)),
         route(Method::GET, "/v1/users", Admin, get(users::list)),
         route(Method::POST, "/v1/users", Admin, post(users::add)),

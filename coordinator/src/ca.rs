@@ -25,6 +25,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub const NODE_DAYS: u64 = 90;
 /// Life of the server's and the link's certificate: their keys lie beside the CA's own, a shorter one would only stop fleets.
 pub const OWN_DAYS: u64 = 10 * 365;
+/// What the certificate of the servers is called.
+const SERVER: &str = "orangery server";
 /// Life of the CA itself.
 pub const CA_DAYS: u64 = 20 * 365;
 /// Largest certificate signing request that is read, in bytes; a real one has about 500.
@@ -185,15 +187,13 @@ impl Ca {
     /// Makes a key and certificate for the coordinator's servers. `names` are host names or IP addresses; this machine's
     /// own ([`LOOPBACK`]) are always among them, because the coordinator is a client of its own broker.
     pub fn issue_server(&self, names: &[String], now: UnixTime) -> Result<IssuedWithKey, CaError> {
-        let name = "orangery server";
-        let mut all = names.to_vec();
-        all.extend(LOOPBACK.map(str::to_owned));
-        all.sort();
-        all.dedup();
-        let mut params = params(name, now, OWN_DAYS)?;
-        let parsed = CertificateParams::new(all).map_err(|source| issue(names.join(", "), source))?;
-        params.subject_alt_names = parsed.subject_alt_names;
-        self.issue_with_key(name, params, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue_with_key(SERVER, server_params(names, now)?, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// The same for a key that the servers have already.
+    pub fn reissue_server(&self, key_pem: &str, names: &[String], now: UnixTime) -> Result<Issued, CaError> {
+        let key = KeyPair::from_pem(key_pem).map_err(|source| issue(SERVER.to_owned(), source))?;
+        self.issue(SERVER, server_params(names, now)?, ExtendedKeyUsagePurpose::ServerAuth, &key)
     }
 
     /// Makes a key and certificate for the coordinator's own connection to the broker.
@@ -311,6 +311,17 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
 
 fn issue(name: String, source: rcgen::Error) -> CaError {
     CaError::Issue { name, source }
+}
+
+fn server_params(names: &[String], now: UnixTime) -> Result<CertificateParams, CaError> {
+    let mut all = names.to_vec();
+    all.extend(LOOPBACK.map(str::to_owned));
+    all.sort();
+    all.dedup();
+    let mut params = params(SERVER, now, OWN_DAYS)?;
+    let parsed = CertificateParams::new(all).map_err(|source| issue(names.join(", "), source))?;
+    params.subject_alt_names = parsed.subject_alt_names;
+    Ok(params)
 }
 
 fn params(name: &str, now: UnixTime, days: u64) -> Result<CertificateParams, CaError> {

@@ -12,9 +12,11 @@ mod directory;
 mod events;
 mod fleet;
 mod follow;
+mod group;
 mod image;
 mod init;
 mod keys;
+mod logs;
 mod node;
 mod notify;
 mod password;
@@ -110,9 +112,11 @@ impl Cli {
             Command::Apply(args) => in_runtime(directory::apply(&home, &args)),
             Command::Export(args) => in_runtime(directory::export(&home, &args)),
             Command::Rollout(command) => in_runtime(rollout::run(&home, command)),
+            Command::Group(command) => in_runtime(group::run(&home, command)),
             Command::Status(args) => in_runtime(status::run(&home, args)),
             Command::Events(args) => in_runtime(events::run(&home, args)),
             Command::History(args) => in_runtime(events::history(&home, args)),
+            Command::Logs(args) => in_runtime(logs::run(&home, args)),
             Command::Audit(args) => in_runtime(audit::run(&home, args)),
             Command::User(command) => in_runtime(user::run(&home, command)),
             Command::Notify(command) => in_runtime(notify::run(&home, command)),

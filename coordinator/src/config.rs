@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 mod address;
+mod error;
 
+pub(crate) use address::is_host_and_port;
+use address::is_origin;
 pub use address::with_port;
-use address::{is_host_and_port, is_origin};
+pub use error::ConfigError;
 
 use crate::audit::{KEPT_MAX, Kept};
 use crate::nearest::suggestion;
-use crate::notify;
+use crate::{home_assistant, notify};
 
 /// Most bytes of one artifact, unless the settings say otherwise: 4 GiB.
 pub const BLOB_BYTES_MAX: u64 = 4 << 30;
@@ -41,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whom to tell what happens.
     pub notify: notify::Settings,
+    /// The house's broker, if there is one with a Home Assistant behind it.
+    pub home_assistant: Option<home_assistant::Settings>,
 }
 
 /// `[https]`
@@ -109,51 +114,6 @@ pub struct Limits {
     pub audit_kept: Kept,
 }
 
-/// The settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the settings {}: {source}; `orangery init` makes them, --config names another file", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not TOML, or has a key that is unknown, missing or of the wrong kind.
-    #[error("the settings {} cannot be used: {reason}{}", path.display(), meant.as_ref().map(|m| format!("\ndid you mean `{m}`?")).unwrap_or_default())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        reason: String,
-        /// The known key that is closest to an unknown one.
-        meant: Option<String>,
-    },
-    /// A value breaks a rule.
-    #[error("the settings {} cannot be used: {key} = {value:?}: {rule}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// The rule that it breaks.
-        rule: &'static str,
-    },
-    /// A target of notifications cannot be used.
-    #[error("the settings {} cannot be used: {place}: {rule}", path.display())]
-    Notify {
-        /// The file.
-        path: PathBuf,
-        /// Which target.
-        place: String,
-        /// What is wrong with it.
-        rule: String,
-    },
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -169,6 +129,7 @@ struct Written {
     watch: notify::WrittenWatch,
     #[serde(default)]
     notify: Vec<notify::Written>,
+    home_assistant: Option<home_assistant::Written>,
 }
 
 #[derive(Deserialize)]
@@ -266,6 +227,9 @@ impl Config {
         let check = Check { path };
         let notify = notify::Settings::check(&written.watch, written.notify, directory);
         let notify = notify.map_err(|(place, rule)| ConfigError::Notify { path: path.to_owned(), place, rule })?;
+        let home_assistant = written.home_assistant.map(|written| home_assistant::Settings::check(written, directory));
+        let home_assistant =
+            home_assistant.transpose().or_else(|(key, value, rule)| check.invalid(key, &value, rule))?;
         Ok(Self {
             state_dir: directory.join(written.state_dir),
             https: check.https(&written.https)?,
@@ -273,6 +237,7 @@ impl Config {
             keys: written.keys.below(directory),
             limits: check.limits(&written.limits)?,
             notify,
+            home_assistant,
         })
     }
 

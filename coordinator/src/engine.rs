@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use orangery_wire::rest::{
-    DeedRequest, DeployRequest, HoldRequest, HoldView, InviteRequest, Plan, ReleaseHoldRequest, RolloutRequest,
+    DeedRequest, DeployRequest, GroupRequest, HoldRequest, HoldView, InviteRequest, Plan, ReleaseHoldRequest,
+    RolloutRequest,
 };
 use orangery_wire::topics::Channel;
-use orangery_wire::{Digest, NodeId, UnixTime};
+use orangery_wire::{AppName, Digest, NodeId, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
+mod asked;
 mod attention;
 mod audit;
 mod command;
@@ -21,6 +23,7 @@ mod core;
 mod day;
 mod deploy;
 mod enrol;
+mod groups;
 mod holds;
 mod intake;
 mod known;
@@ -36,12 +39,14 @@ mod sessions;
 mod users;
 mod why;
 
+pub use self::asked::Asked;
 pub use self::attention::attention;
 pub use self::audit::{Record, append};
 pub use self::command::{Command, Issue, Joining, Renewing};
 pub use self::core::{Clock, Core, Effects};
 pub use self::day::Day;
 pub use self::deploy::Survey;
+pub use self::groups::Groups;
 pub use self::live::{Live, Seen};
 pub use self::plan::{Candidate, Selector, choose_release, plan, unknown_node};
 pub use self::refused::Refused;
@@ -182,6 +187,16 @@ impl Engine {
         self.ask(|reply| Command::ReleaseHold(node, request, reply)).await
     }
 
+    /// Sets a group with maintenance windows in place of one of the same name.
+    pub async fn set_group(&self, name: String, request: GroupRequest) -> Result<(), Refused> {
+        self.ask(|reply| Command::SetGroup(name, request, reply)).await
+    }
+
+    /// Removes a group.
+    pub async fn remove_group(&self, name: String, request: DeedRequest) -> Result<(), Refused> {
+        self.ask(|reply| Command::RemoveGroup(name, request, reply)).await
+    }
+
     /// Does something with users; answers when the token or session ends that was made, if one was and it does.
     pub async fn user(&self, deed: UserDeed) -> Result<Option<UnixTime>, Refused> {
         self.ask(|reply| Command::User(deed, reply)).await
@@ -190,6 +205,11 @@ impl Engine {
     /// Keeps how far a target of notifications was told.
     pub async fn mark_target(&self, row: TargetRow) -> Result<(), Refused> {
         self.ask(|reply| Command::MarkTarget(row, reply)).await
+    }
+
+    /// Tells a node what is desired once more, with the outputs that it is asked for now: `app`'s among them, or no longer.
+    pub async fn ask_for_output(&self, node: NodeId, app: Option<AppName>) -> Result<(), Refused> {
+        self.ask(|reply| Command::AskForOutput(node, app, reply)).await
     }
 
     /// Does what was sent before, keeps the last signs of life, and ends the thread. Blocks until it has ended.

@@ -17,6 +17,7 @@ use std::fmt;
 
 mod export;
 mod files;
+mod groups;
 mod holds;
 mod parse;
 mod plan;
@@ -27,6 +28,7 @@ mod world;
 
 pub use export::export;
 pub use files::{AppFile, Choice, FleetFile, GroupFile, HoldFile, NodeApp, NodeFile, PolicyFile, Wish};
+pub use groups::GroupChange;
 pub use holds::{HoldChange, written_reason};
 pub use parse::{Desired, FORMAT};
 pub use plan::{Plan, PlannedRollout, PlannedStop};

@@ -6,6 +6,7 @@
 
 mod fleet;
 mod notify;
+mod rollouts;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+pub use rollouts::Rollout;
 
 /// How the text is called: version 0.0.4 of the exposition format.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -39,12 +42,18 @@ pub struct Facts {
     pub expiries: Vec<(&'static str, UnixTime)>,
     /// Events stored since the start, by code.
     pub events: BTreeMap<&'static str, u64>,
+    /// Messages of nodes that were heard since the start, by channel.
+    pub messages: BTreeMap<&'static str, u64>,
     /// Whether the coordinator reaches the broker.
     pub broker_connected: bool,
+    /// Whether Home Assistant's broker is reached, if there should be one.
+    pub home_assistant: Option<bool>,
     /// Of the embedded broker, if it is that: connections, and how much it has refused.
     pub broker: Option<(usize, u64)>,
     /// Targets of notifications.
     pub notify: Vec<NotifyTargetView>,
+    /// Rollouts that are under way.
+    pub rollouts: Vec<Rollout>,
     /// Size of the database's file, in bytes.
     pub database_bytes: u64,
     /// Free bytes of the file system of the state directory.
@@ -79,6 +88,7 @@ impl Metrics {
         coordinator(&page, facts)?;
         fleet::tell(&page, facts)?;
         notify::tell(&page, facts)?;
+        rollouts::tell(&page, &facts.rollouts)?;
         let mut families: Vec<MetricFamily> = self.registry.gather();
         families.extend(page.registry.gather());
         TextEncoder::new().encode_to_string(&families)
@@ -122,6 +132,10 @@ fn coordinator(page: &Page, facts: &Facts) -> prometheus::Result<()> {
     version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     let connected = "Whether the coordinator reaches its broker.";
     page.one("orangery_broker_connected", connected, facts.broker_connected.into())?;
+    if let Some(connected) = facts.home_assistant {
+        let help = "Whether the coordinator reaches the broker of Home Assistant.";
+        page.one("orangery_home_assistant_connected", help, connected.into())?;
+    }
     if let Some((connections, denied)) = facts.broker {
         page.one("orangery_broker_connections", "Nodes connected to the embedded broker.", whole(connections as u64))?;
         let help = "Handshakes, connections, subscriptions and messages that the embedded broker refused.";
@@ -145,6 +159,11 @@ fn coordinator(page: &Page, facts: &Facts) -> prometheus::Result<()> {
     let events = page.counters("orangery_events_total", help, &["code"])?;
     for (code, count) in &facts.events {
         events.with_label_values(&[*code]).inc_by(*count);
+    }
+    let help = "Messages of nodes that were heard since the coordinator started, by channel.";
+    let messages = page.counters("orangery_messages_total", help, &["channel"])?;
+    for (channel, count) in &facts.messages {
+        messages.with_label_values(&[*channel]).inc_by(*count);
     }
     Ok(())
 }

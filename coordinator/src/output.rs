@@ -11,6 +11,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+mod secret;
+
+pub use secret::ask_secret;
+
 /// What a word is meant to say by its colour. Nothing is ever said by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {

@@ -5,12 +5,13 @@
 //! what, and why each node waits. The engine commits all of that together, and only then tells nodes. So a rollout that is
 //! planned again, at any time, after any kill, goes on where it was.
 //!
-//! Three rules, and all else follows from them:
+//! Four rules, and all else follows from them:
 //!
 //! 1. A wave opens when each node of the one ahead has proven the release for as long as its soak, by what it reports itself,
 //!    or is accounted for: it failed and that many may, it was away and that is skipped, it cannot be told.
 //! 2. When more nodes of a wave fail than may, nobody is told the release any more.
-//! 3. Time counts only while the coordinator listens ([`Rollout::watched_secs`]): a coordinator that was away, a broker that was
+//! 3. A node with maintenance windows is told inside of them alone, and only while it is connected.
+//! 4. Time counts only while the coordinator listens ([`Rollout::watched_secs`]): a coordinator that was away, a broker that was
 //!    not reached or a clock that jumped end no soak and make no node late. docs/adr/0013 says why.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ mod plan;
 mod standing;
 mod waiting;
 mod waves;
+mod window;
 
 pub use deeds::NotNow;
 pub use fit::{describe_hold, incompatible};
@@ -33,6 +35,7 @@ pub use plan::{News, Planned, Telling, plan};
 pub use standing::{Missed, Standing};
 pub use waiting::{Waiting, halted};
 pub use waves::{Chosen, Unsound, begin, written_out};
+pub use window::{Away, Shut, Window, opens};
 
 /// Counts from 1.
 pub type RolloutId = u64;
@@ -58,6 +61,9 @@ pub struct Rollout {
     pub begun: Deed,
     /// What it does when a wave has too many failures.
     pub on_failure: OnFailure,
+    /// Who lets it tell nodes outside of their maintenance windows too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignores_windows: Option<Deed>,
     /// The waves, in the order in which they open. Which node is in which is in `turns`.
     pub waves: Vec<Wave>,
     /// Where it is.
@@ -66,9 +72,22 @@ pub struct Rollout {
     pub watched_secs: Watched,
     /// When it was last looked at.
     pub looked_at: UnixTime,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
     /// Each node's part in it. Kept apart, one by one: only what changes is written.
     #[serde(skip)]
     pub turns: BTreeMap<NodeId, Turn>,
+}
+
+/// What keeps a rollout from going on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// A stable word: `approval`, `nobody_proved`, `paused`, or what the node that is furthest behind is at: `not_taken_in`,
+    /// `in_progress`, `soaking`, `overdue`, `window`, `away`.
+    pub cause: String,
+    /// Since when it has been this.
+    pub since: Watched,
 }
 
 /// One wave.
@@ -185,6 +204,16 @@ pub struct Turn {
     pub noted: Generation,
     /// How far it is.
     pub stage: Stage,
+    /// That it was away when it could have been told, if it has windows and was told nothing yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<Away>,
+}
+
+impl Turn {
+    /// A node that was told nothing yet.
+    pub fn new(wave: u32, noted: Generation) -> Self {
+        Self { wave, noted, stage: Stage::Waiting, away: None }
+    }
 }
 
 /// How far a node is in a rollout.
@@ -285,6 +314,8 @@ pub struct NodeFacts {
     pub unfit: Option<String>,
     /// Whether it is chosen by `to` and by no newer rollout.
     pub chosen: bool,
+    /// What its maintenance windows say now; `None` if it has none.
+    pub window: Option<Window>,
 }
 
 impl NodeFacts {

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use orangery_wire::topics::Channel;
 use orangery_wire::{Digest, NodeId, UnixTime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use crate::broker::{self, Broker, BrokerConfig, BrokerError};
 use crate::ca::{Ca, CaError};
 use crate::config::{Config, ConfigError, Mqtt, with_port};
 use crate::engine::{Clock, Core, Engine, EngineError, Live, Outlets};
+use crate::home_assistant::{Bridge, HomeAssistantError};
 use crate::https::{HttpsError, Listener};
 use crate::link::{Link, LinkEvent, LinkSettings};
 use crate::metrics::Metrics;
@@ -28,6 +28,8 @@ use crate::repository::{Repository, RepositoryError, RepositoryFiles};
 use crate::store::{Reader, Store, StoreError};
 use crate::tls::{ServerCertificate, TlsError, client_config};
 
+mod certificate;
+mod home_assistant;
 mod metadata;
 mod notify;
 mod process;
@@ -112,6 +114,9 @@ pub enum ServeError {
     /// A target of notifications.
     #[error(transparent)]
     Notify(#[from] NotifyError),
+    /// The bridge to Home Assistant.
+    #[error(transparent)]
+    HomeAssistant(#[from] HomeAssistantError),
     /// The HTTPS listener.
     #[error(transparent)]
     Https(#[from] HttpsError),
@@ -148,7 +153,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         .map_err(|source| ServeError::System { deed: "start the threads that serve", source })?;
     let served = runtime.block_on(async {
         let running = Running::start(&config).await?;
-        let mut signals = Signals::new()?;
+        let mut signals = process::Signals::new()?;
         if let Some(path) = options.ready_file {
             running.write_ready(path)?;
         }
@@ -176,25 +181,6 @@ fn system_clock() -> Clock {
     Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) as UnixTime)
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServeError> {
-        let listen = |kind| signal(kind).map_err(|source| ServeError::System { deed: "listen for signals", source });
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 /// All parts, running.
 struct Running {
     url: String,
@@ -206,14 +192,14 @@ struct Running {
     link: Link,
     engine: Engine,
     broker: Option<Arc<Broker>>,
+    home_assistant: Option<Bridge>,
 }
 
 impl Running {
     async fn start(config: &Config) -> Result<Self, ServeError> {
         let clock = system_clock();
-        let keys = &config.keys;
-        let ca = Ca::load(&keys.ca_key, &keys.ca)?;
-        let certificate = ServerCertificate::from_pem(&read(&keys.server)?, &read(&keys.server_key)?)?;
+        let ca = Ca::load(&config.keys.ca_key, &config.keys.ca)?;
+        let certificate = certificate::server(config, &ca, clock())?;
         let metrics_token = tokens::metrics(config)?;
         let (core, live, reader) = open_database(config, &tokens::operator(config)?, &clock)?;
         let repository = Arc::new(Repository::open(repository_files(config), clock())?);
@@ -246,6 +232,7 @@ impl Running {
             tokio::spawn(rollouts::look(engine.clone())),
         ];
         errands.extend(notify::start(config, &targets, &engine, &clock)?);
+        let home_assistant = home_assistant::start(config, &engine, &repository, &clock, &url)?;
         let parts = Parts {
             engine: engine.clone(),
             reader,
@@ -259,12 +246,13 @@ impl Running {
             url: url.clone(),
             mqtt: mqtt.clone(),
             notify: targets,
+            home_assistant: home_assistant.as_ref().map(Bridge::is_up),
             clock,
             stopping: stop.clone(),
             entrance: Entrance::new([&url].into_iter().chain(&config.https.public_urls).map(String::as_str)),
         };
         let https = tokio::spawn(listener.serve(api::router(&Arc::new(parts)), stop));
-        Ok(Self { url, mqtt, stopping, https, errands, link, engine, broker })
+        Ok(Self { url, mqtt, stopping, https, errands, link, engine, broker, home_assistant })
     }
 
     fn write_ready(&self, path: PathBuf) -> Result<(), ServeError> {
@@ -291,7 +279,8 @@ impl Running {
     async fn stop(self) {
         self.stopping.send_replace(true);
         let mut https = self.https;
-        if timeout(DRAIN_MAX, &mut https).await.is_err() {
+        let (drained, ()) = tokio::join!(timeout(DRAIN_MAX, &mut https), home_assistant::stop(self.home_assistant));
+        if drained.is_err() {
             tracing::warn!("some requests were still under way and are cut off");
             https.abort();
         }

@@ -14,6 +14,7 @@ mod audit;
 mod desired;
 mod enrolment;
 mod events;
+mod groups;
 mod nodes;
 mod notices;
 mod releases;
@@ -26,6 +27,7 @@ pub use audit::AuditFilter;
 pub use enrolment::Invite;
 pub(crate) use events::OWN_EPOCH;
 pub use events::{EVENTS_READ_MAX, Intake};
+pub use groups::GroupRow;
 pub use nodes::NodeRow;
 pub(crate) use nodes::ReportMark;
 pub use notices::TargetRow;
@@ -34,13 +36,14 @@ pub use sessions::{SessionRow, session_id};
 pub use users::{OWNER, TokenRow, UserRow, token_id};
 
 /// The schema, oldest first. A database of version N has the first N applied. Only ever append.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("store/schema.sql"),
     include_str!("store/rollouts.sql"),
     include_str!("store/users.sql"),
     include_str!("store/audit.sql"),
     include_str!("store/sessions.sql"),
     include_str!("store/notices.sql"),
+    include_str!("store/groups.sql"),
 ];
 /// How long one connection waits for another; ours never do for long, a backup tool may.
 const BUSY: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fixture::{
-    Denied, Fixture, Http, TOKEN, app, app_report, csr, denied, event, eventually, manifest, node, online, reference,
-    reported, tls,
+    Fixture, Http, TOKEN, app, app_report, code, csr, denied, denied_with, event, eventually, manifest, node, online,
+    reference, reported, tls,
 };
 use orangery::api::{audience::Audience, openapi, routes};
 use orangery::ca::{Ca, NODE_DAYS};
@@ -25,16 +25,6 @@ use orangery_wire::{AppName, Manifest};
 use rcgen::KeyPair;
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-fn code<T>(answer: Result<T, Denied>) -> (u16, String) {
-    let denied = answer.err().expect("it should have been denied");
-    assert!(!denied.body.message.is_empty());
-    (denied.status, denied.body.code)
-}
-
-fn denied_with(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
-}
 
 fn deploy(version: &str, to: &str) -> DeployRequest {
     DeployRequest {
@@ -132,7 +122,7 @@ fn the_openapi_document_has_every_route_with_its_audience_and_no_other() {
             Audience::Anyone => "",
             Audience::Viewer | Audience::Operator | Audience::Admin => "operator,session",
             Audience::ViewerOrScraper => "operator,scraper,session",
-            Audience::NodeEvenExpired => "node",
+            Audience::Node | Audience::NodeEvenExpired => "node",
             Audience::NodeOrViewer | Audience::NodeOrOperator => "node,operator,session",
         };
         (route.method.to_string(), route.path.to_owned(), schemes.to_owned())

@@ -55,6 +55,8 @@ async fn settled(fixture: &Fixture) {
 /// A way to change something, with a body that the route can read, and the deed that is written down of it.
 fn deeds() -> Vec<(&'static str, &'static str, serde_json::Value, &'static str)> {
     let policy = json!({"app": "greeter", "version": "1.0.0", "to": ["all"], "policy": {}});
+    let group =
+        json!({"members": {"all": true}, "windows": [{"from": "01:00", "to": "02:00", "zone": "UTC"}], "deed": {}});
     vec![
         ("/v1/users", "/v1/users", json!({"name": "kim", "role": "viewer"}), "user.add"),
         ("/v1/users/{user}/role", "/v1/users/kim/role", json!({"role": "operator"}), "user.role"),
@@ -72,6 +74,9 @@ fn deeds() -> Vec<(&'static str, &'static str, serde_json::Value, &'static str)>
         ("/v1/rollouts/{rollout}/promote", "/v1/rollouts/9/promote", json!({}), "rollout.promote"),
         ("/v1/rollouts/{rollout}/revert", "/v1/rollouts/9/revert", json!({}), "rollout.revert"),
         ("/v1/rollouts/{rollout}/approve", "/v1/rollouts/9/approve", json!({}), "rollout.approve"),
+        ("/v1/rollouts/{rollout}/ignore-windows", "/v1/rollouts/9/ignore-windows", json!({}), "rollout.ignore-windows"),
+        ("/v1/groups/{group}", "/v1/groups/shed", group, "group.set"),
+        ("/v1/groups/{group}/remove", "/v1/groups/shed/remove", json!({}), "group.remove"),
         ("/v1/nodes/{node}/hold", "/v1/nodes/garage/hold", json!({"deed": {"note": "so"}}), "node.hold"),
         ("/v1/nodes/{node}/release", "/v1/nodes/garage/release", json!({}), "node.release"),
         ("/v1/nodes/{node}/revoke", "/v1/nodes/garage/revoke", json!({}), "node.revoke"),
@@ -110,8 +115,8 @@ async fn every_route_that_changes_something_leaves_an_entry_with_who_and_from_wh
         assert_eq!(entry.outcome == "done", status < 300, "{route} ({status}): {}", entry.outcome);
         seen.push(route.to_owned());
     }
-    // What is written down of signing in and out is tried in sessions.rs.
-    let elsewhere = ["/v1/join", "/v1/renew", "/v1/session", "/v1/session/password"];
+    // What is written down of signing in and out is tried in sessions.rs. An output is a node's answer; the question is written down.
+    let elsewhere = ["/v1/join", "/v1/renew", "/v1/output", "/v1/session", "/v1/session/password"];
     for route in routes() {
         let is_read = matches!(route.method, Method::GET | Method::HEAD) || route.path.ends_with("/plan");
         let is_here = seen.iter().any(|path| path == route.path) || elsewhere.contains(&route.path);

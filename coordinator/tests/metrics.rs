@@ -136,3 +136,48 @@ async fn promtool_finds_nothing_wrong_and_every_metric_is_in_the_manual() {
     let said = promtool.wait_with_output().unwrap();
     assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
 }
+
+#[test]
+fn whether_home_assistant_is_reached_is_told_where_it_should_be_and_nowhere_else() {
+    let page = |home_assistant| {
+        let facts = orangery::metrics::Facts { home_assistant, ..orangery::metrics::Facts::default() };
+        orangery::metrics::Metrics::new().unwrap().page(&facts).unwrap()
+    };
+    assert!(page(Some(true)).contains("\norangery_home_assistant_connected 1\n"));
+    assert!(page(Some(false)).contains("\norangery_home_assistant_connected 0\n"));
+    assert!(!page(None).contains("orangery_home_assistant_connected"));
+}
+
+#[tokio::test]
+async fn the_page_says_where_rollouts_are_and_for_how_long_they_have_waited() {
+    let fixture = Fixture::start().await;
+    for name in ["garage", "attic"] {
+        fixture.join(name).await;
+        fixture.report(&reported(&node(name), 1, vec![])).await;
+    }
+    fixture.publish("1.1.0").await;
+    fixture.engine.hear(orangery::link::LinkEvent::Up).await.unwrap();
+    let request = serde_json::json!({ "app": "greeter", "version": "1.1.0", "to": ["all"], "canaries": ["garage"] });
+    fixture.operator().post::<serde_json::Value>("/v1/rollouts", &request).await.unwrap();
+    for _ in 0..12 {
+        fixture.clock.advance(5);
+        fixture.engine.look_at_rollouts().await.unwrap();
+    }
+    let page = page(&scraper(&fixture)).await;
+    for line in [
+        r#"orangery_rollouts{status="running"} 1"#,
+        r#"orangery_rollouts{status="paused"} 0"#,
+        r#"orangery_rollout_nodes{app="greeter",rollout="1",state="not_taken_in"} 1"#,
+        r#"orangery_rollout_nodes{app="greeter",rollout="1",state="wave_ahead"} 1"#,
+        r#"orangery_rollout_gate_seconds{app="greeter",reason="not_taken_in",rollout="1"} 60"#,
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+    let manual = include_str!("../../docs/operating/monitoring.md");
+    for name in ["orangery_rollouts", "orangery_rollout_nodes", "orangery_rollout_gate_seconds"] {
+        assert!(manual.contains(&format!("`{name}`")), "{name} is not in the manual");
+    }
+    fixture.operator().post::<serde_json::Value>("/v1/rollouts/1/pause", &DeedRequest::default()).await.unwrap();
+    let page = self::page(&scraper(&fixture)).await;
+    assert!(page.contains(r#"orangery_rollout_gate_seconds{app="greeter",reason="paused",rollout="1"} 0"#), "{page}");
+}

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
+#[path = "notify/failing.rs"]
+mod failing;
 mod fixture;
 #[path = "notify/hook.rs"]
 mod hook;

@@ -94,6 +94,7 @@ fn every_route_is_in_the_table_with_its_audience_and_no_other() {
             (Audience::Operator, _) => "operator",
             (Audience::Admin, _) => "admin",
             (Audience::ViewerOrScraper, _) => "viewer or scraper",
+            (Audience::Node, _) => "node",
             (Audience::NodeEvenExpired, _) => "node, even expired",
             (Audience::NodeOrViewer, _) => "node or viewer",
             (Audience::NodeOrOperator, _) => "node or operator",

@@ -6,7 +6,7 @@ mod fixture;
 
 use std::fmt::Write as _;
 
-use fixture::{Denied, Fixture, Http, METRICS_TOKEN, csr, denied, node, tls};
+use fixture::{Denied, Fixture, Http, METRICS_TOKEN, code, csr, denied, denied_with, node, tls};
 use orangery::api::cookie::CSRF;
 use orangery::api::routes;
 use orangery::ca::NODE_DAYS;
@@ -21,16 +21,6 @@ use reqwest::header::ORIGIN;
 
 const RECORDED: &str = include_str!("routes.txt");
 const HOUR: u64 = 3_600;
-
-fn code<T>(answer: Result<T, Denied>) -> (u16, String) {
-    let denied = answer.err().expect("it should have been denied");
-    assert!(!denied.body.message.is_empty());
-    (denied.status, denied.body.code)
-}
-
-fn denied_with(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
-}
 
 /// A path that the route takes, though nothing that it names is there.
 fn filled(path: &str) -> String {
@@ -172,7 +162,8 @@ fn in_the_recorded_table_roles_add_to_one_another_and_whoever_may_only_look_chan
         assert!(!is_in("wrong-token") && !is_in("no-token") && !is_in("revoked-node"), "{line}");
         assert!(!is_in("anonymous") || is_in("link"), "{line}");
         let (method, path) = (cells[0], cells[1]);
-        let for_boards = matches!(path, "/v1/join" | "/v1/renew");
+        // What a board asks for, or says of itself.
+        let for_boards = matches!(path, "/v1/join" | "/v1/renew" | "/v1/output");
         let for_anyone = is_in("anonymous");
         // A cookie opens what a token of the same user does, and nothing if it is not one.
         for role in ["viewer", "operator", "admin"] {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use orangery_wire::messages::{AppReport, What};
-use orangery_wire::rest::{EventView, NodeView, Status};
+use orangery_wire::rest::{EventView, NodeView, RolloutView, Status};
 
 pub use crate::node::{Node, get};
 use crate::process::{Around, Running, eventually, output, program, succeed};
@@ -16,6 +16,9 @@ pub struct Fleet {
     directory: tempfile::TempDir,
     around: Around,
 }
+
+/// The nodes of [`Fleet::of_three`].
+pub const THREE: [&str; 3] = ["attic", "cellar", "garage"];
 
 /// How a fleet is set up.
 #[derive(Default)]
@@ -34,6 +37,24 @@ impl Fleet {
         let mut fleet = Self::init(&Setup::default());
         fleet.serve();
         fleet
+    }
+
+    /// The coordinator and [`THREE`] nodes that run the greeter 1.0.0. They give a sign of life each second: a soak ends with
+    /// one.
+    pub fn of_three() -> (Self, Vec<Node>) {
+        let fleet = Self::start();
+        let nodes = THREE.iter().map(|name| {
+            let mut node = fleet.joined(name, "[health]\ninterval_secs = 1\n");
+            node.start();
+            node
+        });
+        let nodes = nodes.collect();
+        fleet.publish("1.0.0", 200);
+        fleet.deploy("greeter@1.0.0", "all");
+        for name in THREE {
+            fleet.settled_on(name, "1.0.0");
+        }
+        (fleet, nodes)
     }
 
     /// `orangery init` alone.
@@ -62,10 +83,15 @@ impl Fleet {
 
     /// Starts the coordinator and waits until it accepts.
     pub fn serve(&mut self) {
+        self.serve_with(&["serve", "-v"]);
+    }
+
+    /// The same with words of one's own.
+    pub fn serve_with(&mut self, words: &[&str]) {
         let ready = self.path().join("ready");
         let _ = std::fs::remove_file(&ready);
         let config = self.home().join("coordinator/coordinator.toml");
-        let mut command = self.orangery(&["serve", "-v"]);
+        let mut command = self.orangery(words);
         command.arg("--config").arg(config).arg("--ready-file").arg(&ready);
         let mut running = Running::start("coordinator", command, self.path().join("coordinator.log"));
         eventually("the coordinator is ready", || {
@@ -197,6 +223,20 @@ impl Fleet {
     pub fn view(&self, node: &str) -> Option<NodeView> {
         let answer = output(&mut self.orangery(&["node", "show", node, "--json"]));
         answer.status.success().then(|| serde_json::from_slice(&answer.stdout).expect("node show --json is a NodeView"))
+    }
+
+    /// One rollout as the coordinator sees it.
+    pub fn rollout(&self, id: u64) -> RolloutView {
+        let text = succeed(&mut self.orangery(&["rollout", "show", &id.to_string(), "--json"]));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("rollout show is not what wire says: {e}\n{text}"))
+    }
+
+    /// Waits until a rollout has a status.
+    pub fn rollout_is(&self, id: u64, status: &str) -> RolloutView {
+        eventually(&format!("rollout {id} is {status}"), || {
+            let view = self.rollout(id);
+            (view.status == status).then_some(view)
+        })
     }
 
     /// What a node last reported of the greeter.

@@ -2,6 +2,7 @@
 
 pub mod exporter;
 pub mod fleet;
+pub mod house;
 pub mod load;
 pub mod mosquitto;
 pub mod mqtt;
@@ -12,3 +13,4 @@ pub mod prometheus;
 pub mod random;
 pub mod site;
 pub mod small_disk;
+pub mod usage;

@@ -24,6 +24,11 @@ impl Mosquitto {
         found
     }
 
+    /// The program.
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
     /// Starts it on `port` for `fleet`, and waits until it accepts.
     pub fn start(&self, fleet: &Fleet, port: u16) -> Running {
         let directory = fleet.path().join("mosquitto");

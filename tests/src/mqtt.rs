@@ -22,6 +22,16 @@ pub fn as_node(fleet: &Fleet, node: &Node, topic: &str, payload: &[u8]) -> anyho
     publish(fleet, &node.name, (&directory.join("node.pem"), &directory.join("node.key")), topic, payload)
 }
 
+/// TLS that believes one authority and shows no certificate.
+pub fn anonymous_tls(ca: &Path) -> TlsConfiguration {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
+    let provider = rustls::crypto::ring::default_provider();
+    let builder = rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+    let config = builder.expect("ring speaks TLS").with_root_certificates(roots).with_no_client_auth();
+    TlsConfiguration::Rustls(config.into())
+}
+
 fn publish(fleet: &Fleet, client: &str, pem: (&Path, &Path), topic: &str, payload: &[u8]) -> anyhow::Result<()> {
     let ready: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(fleet.path().join("ready"))?)?;
     let address = ready["mqtt"].as_str().context("the broker's address is known")?;

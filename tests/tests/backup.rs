@@ -174,3 +174,44 @@ fn artifacts_may_be_left_out_and_pushed_again() {
     fleet.deploy("greeter@1.0.0", "attic");
     fleet.settled_on("attic", "1.0.0");
 }
+
+/// Puts another text in the place of one that must be there.
+fn change(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{} has no {from}", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// The commands of docs/operating/coordinator-machine.md, with loopback's second address for the new machine.
+#[test]
+fn a_coordinator_moves_to_another_address_and_its_nodes_come_along_without_joining_again() {
+    let mut fleet = Fleet::start();
+    let mut attic = fleet.node("attic");
+    fleet.publish("1.0.0", 200);
+    fleet.deploy("greeter@1.0.0", "attic");
+    fleet.settled_on("attic", "1.0.0");
+    fleet.coordinator().stop();
+    let kept = backup(&fleet, "moved.tar", &[]);
+    burn(&mut fleet);
+    succeed(fleet.orangery(&["restore"]).arg(&kept));
+    let certificate = fleet.home().join("coordinator/server.pem");
+    let before = fs::read_to_string(&certificate).unwrap();
+    change(&fleet.home().join("coordinator/coordinator.toml"), "127.0.0.1", "127.0.0.2");
+    change(&fleet.home().join("client.toml"), "127.0.0.1", "127.0.0.2");
+    fleet.serve();
+    let after = fs::read_to_string(&certificate).unwrap();
+    assert_ne!(after, before, "it is for the new address, too");
+    assert!(!fleet.view("attic").unwrap().online);
+    attic.stop();
+    change(&attic.state().join("identity/coordinator.json"), "127.0.0.1", "127.0.0.2");
+    attic.start();
+    eventually("attic is back", || fleet.view("attic")?.online.then_some(()));
+    fleet.publish("1.1.0", 200);
+    fleet.deploy("greeter@1.1.0", "attic");
+    fleet.settled_on("attic", "1.1.0");
+    // The next start finds nothing to do, and a renewed one has the old names as well.
+    fleet.coordinator().stop();
+    fleet.serve();
+    assert_eq!(fs::read_to_string(&certificate).unwrap(), after);
+    assert!(fleet.coordinator().log().contains("the servers' certificate is for these addresses as well"));
+}

@@ -244,6 +244,58 @@ fn nodes_that_were_away_for_a_hundred_days_renew_what_has_expired_whatever_their
     }
 }
 
+/// What the coordinator believes that the time is, by when it last heard a node.
+fn heard_at(fleet: &Fleet, node: &str) -> i64 {
+    fleet.view(node).and_then(|view| view.seen_at).and_then(|at| i64::try_from(at).ok()).unwrap_or_default()
+}
+
+#[test]
+fn a_coordinator_whose_clock_leaps_ends_no_soak_and_has_its_nodes_again_when_the_clock_is_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(clock) = WrongClock::find_in(directory.path(), "coordinator") else { return };
+    clock.set(0);
+    let mut fleet = Fleet::init(&Setup { around: clock.around(), ..Setup::default() });
+    fleet.serve();
+    let mut nodes = ["attic", "cellar"].map(|name| fleet.joined(name, "[health]\ninterval_secs = 1\n"));
+    nodes.iter_mut().for_each(Node::start);
+    for version in ["1.0.0", "1.1.0"] {
+        fleet.publish(version, 200);
+    }
+    fleet.deploy("greeter@1.0.0", "all");
+    for node in &nodes {
+        fleet.settled_on(&node.name, "1.0.0");
+    }
+    let words = ["rollout", "start", "greeter@1.1.0", "--nodes", "all", "--canary", "attic", "--soak", "1h", "--yes"];
+    succeed(&mut fleet.orangery(&words));
+    fleet.settled_on("attic", "1.1.0");
+    for ahead in [2 * DAY, -2 * DAY, 0] {
+        clock.set(ahead);
+        // It has planned with this time: it does each second, and has heard the canary again and again.
+        let first = eventually("a node is heard at the other time", || {
+            let at = heard_at(&fleet, "attic");
+            ((at - now() - ahead).abs() < 3_600).then_some(at)
+        });
+        eventually("it is heard again", || (heard_at(&fleet, "attic") >= first + 3).then_some(()));
+        let view = fleet.rollout(1);
+        assert_eq!(view.status, "running", "{ahead}: {}", view.reason);
+        fleet.settled_on("cellar", "1.0.0");
+        assert!(fleet.view("cellar").unwrap().online);
+    }
+    // A start at a time at which nothing is valid: whoever asks is told, and nobody is lost by it.
+    fleet.coordinator().stop();
+    clock.set(3_660 * DAY);
+    fleet.serve();
+    fleet.coordinator().stop();
+    clock.set(0);
+    fleet.serve();
+    for node in &nodes {
+        eventually("the node is back", || fleet.view(&node.name)?.online.then_some(()));
+        assert!(fleet.refusals(&node.name).is_empty(), "{:?}", fleet.refusals(&node.name));
+    }
+    succeed(&mut fleet.orangery(&["rollout", "promote", "1", "--note", "the hour is over"]));
+    fleet.settled_on("cellar", "1.1.0");
+}
+
 #[test]
 fn an_agent_that_stood_still_while_it_probed_blames_nobody_for_it() {
     let fleet = Fleet::start();

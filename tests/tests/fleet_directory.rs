@@ -7,25 +7,11 @@ use std::process::{Command, Stdio};
 
 use orangery_tests::fleet::{Fleet, Node};
 use orangery_tests::process::{eventually, fail, output, succeed};
-use orangery_wire::rest::RolloutView;
 use serde_json::json;
-
-const NODES: [&str; 3] = ["attic", "cellar", "garage"];
 
 /// A fleet that runs 1.0.0, and an exported directory in a git checkout.
 fn fleet_and_directory() -> (Fleet, Vec<Node>, PathBuf) {
-    let fleet = Fleet::start();
-    let joined = |name: &&str| {
-        let mut node = fleet.joined(name, "[health]\ninterval_secs = 1\n");
-        node.start();
-        node
-    };
-    let nodes = NODES.iter().map(joined).collect();
-    fleet.publish("1.0.0", 200);
-    fleet.deploy("greeter@1.0.0", "all");
-    for name in NODES {
-        fleet.settled_on(name, "1.0.0");
-    }
+    let (fleet, nodes) = Fleet::of_three();
     let directory = fleet.path().join("checkout");
     std::fs::create_dir(&directory).unwrap();
     git(&directory, &["init", "-q"]);
@@ -60,14 +46,6 @@ fn digest(plan: &serde_json::Value) -> String {
 
 fn write(directory: &Path, name: &str, text: &str) {
     std::fs::write(directory.join(name), text).unwrap();
-}
-
-fn is_done(fleet: &Fleet, id: u64) -> RolloutView {
-    eventually(&format!("rollout {id} is done"), || {
-        let text = succeed(&mut fleet.orangery(&["rollout", "show", &id.to_string(), "--json"]));
-        let view: RolloutView = serde_json::from_str(&text).unwrap();
-        (view.status == "done").then_some(view)
-    })
 }
 
 const POLICY: &str = "[default]\ncanaries = [\"attic\"]\nwaves = [\"100%\"]\nsoak = [\"1s\"]\n";
@@ -131,7 +109,7 @@ fn a_plan_is_applied_once_as_it_was_shown_and_a_held_node_is_left_alone() {
     applied_twice_at_once(&fleet, &directory, &digest(&first));
     let (under_way, code) = plan(&fleet, &directory);
     assert_eq!((&under_way["changes"], code), (&false.into(), Some(0)), "{under_way:#}");
-    let done = is_done(&fleet, 1);
+    let done = fleet.rollout_is(1, "done");
     let note = format!("go; fleet plan {} of commit {commit}", digest(&first));
     assert_eq!((done.begun.by.as_str(), done.begun.note.as_ref()), ("owner", Some(&note)));
     fleet.settled_on("attic", "1.1.0");
@@ -151,7 +129,7 @@ fn the_hold_goes(fleet: &Fleet, directory: &Path) {
     let (last, code) = plan(fleet, directory);
     assert_eq!((code, &last["rollouts"][0]["waves"][0]["nodes"]), (Some(2), &json!(["garage"])), "{last:#}");
     succeed(&mut on(fleet, "apply", directory, &["--yes", "--plan", &digest(&last)]));
-    assert!(is_done(fleet, 2).begun.note.unwrap().ends_with("and changes that are in no commit"));
+    assert!(fleet.rollout_is(2, "done").begun.note.unwrap().ends_with("and changes that are in no commit"));
     fleet.settled_on("garage", "1.1.0");
     assert!(fleet.view("garage").unwrap().holds.is_empty());
     assert_eq!(plan(fleet, directory).1, Some(0));

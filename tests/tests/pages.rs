@@ -74,6 +74,46 @@ fn pages_lead_to_pages_that_are_there_and_the_index_to_all() {
     }
 }
 
+/// The names by which a page's headings are linked to, as forges make them: lower case, words joined by hyphens.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: char| c.is_alphanumeric() || "-_ ".contains(c);
+    let anchor =
+        |heading: &str| heading.chars().filter(|c| kept(*c)).collect::<String>().to_lowercase().replace(' ', "-");
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_into_a_page_lead_to_a_heading_that_is_there() {
+    let pages = pages();
+    let mut followed = 0;
+    for (name, text) in &pages {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((file, anchor)) = link.split_once('#').filter(|(file, _)| !file.contains("://")) else { continue };
+            let Some(page) = pages.get(if file.is_empty() { name.as_str() } else { file }) else { continue };
+            assert!(anchors(page).contains(anchor), "{name} leads to {link}, and that page has no such heading");
+            followed += 1;
+        }
+    }
+    assert!(followed > 15, "{followed} links were followed");
+}
+
+#[test]
+fn each_alert_names_the_heading_that_says_what_to_do() {
+    let rules = std::fs::read_to_string(root().join("docs/examples/monitoring/orangery.rules.yml")).unwrap();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let named: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("page: ")).collect();
+    assert!(alerts.len() > 12 && alerts.len() == named.len(), "{alerts:?} {named:?}");
+    let page = &pages()["alerts.md"];
+    let sections: BTreeMap<&str, &str> = page.split("\n## ").skip(1).filter_map(|part| part.split_once('\n')).collect();
+    for (alert, page) in alerts.iter().zip(named) {
+        assert_eq!(page, format!("\"docs/operating/alerts.md#{}\"", alert.to_lowercase()));
+        let section = sections.get(alert).unwrap_or_else(|| panic!("alerts.md has no heading {alert}"));
+        assert!(section.contains("```sh\n"), "{alert} has nothing to look at first");
+    }
+    assert_eq!(sections.len(), alerts.len(), "alerts.md has a heading without an alert");
+}
+
 /// A command of ours in a page: its program, the words before the first that stands for something else, and its options.
 type Example = (String, Vec<String>, Vec<String>);
 
@@ -120,7 +160,7 @@ fn every_command_on_a_page_is_one_that_the_programs_know_with_these_options() {
 
 #[test]
 fn each_page_on_a_failure_says_what_happens_what_is_seen_and_what_to_do() {
-    let others = ["README.md", "doctor.md", "keys.md", "monitoring.md"];
+    let others = ["README.md", "alerts.md", "doctor.md", "fleet-size.md", "keys.md", "monitoring.md"];
     for (name, text) in pages().iter().filter(|(name, _)| !others.contains(&name.as_str())) {
         let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         for part in ["by itself", "sees", "can do"] {

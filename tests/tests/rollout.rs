@@ -2,40 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use orangery_tests::fleet::{Fleet, Node};
+use orangery_tests::fleet::{Fleet, THREE as NODES};
 use orangery_tests::process::{eventually, fail, succeed};
 use orangery_wire::rest::{RolloutEntry, RolloutView};
-
-const NODES: [&str; 3] = ["attic", "cellar", "garage"];
-
-/// Nodes that give a sign of life each second: a soak ends with one.
-fn fleet_with_nodes() -> (Fleet, Vec<Node>) {
-    let fleet = Fleet::start();
-    let joined = |name: &&str| {
-        let mut node = fleet.joined(name, "[health]\ninterval_secs = 1\n");
-        node.start();
-        node
-    };
-    let nodes = NODES.iter().map(joined).collect();
-    fleet.publish("1.0.0", 200);
-    fleet.deploy("greeter@1.0.0", "all");
-    for name in NODES {
-        fleet.settled_on(name, "1.0.0");
-    }
-    (fleet, nodes)
-}
-
-fn show(fleet: &Fleet, id: u64) -> RolloutView {
-    let text = succeed(&mut fleet.orangery(&["rollout", "show", &id.to_string(), "--json"]));
-    serde_json::from_str(&text).unwrap()
-}
-
-fn has_status(fleet: &Fleet, id: u64, status: &str) -> RolloutView {
-    eventually(&format!("rollout {id} is {status}"), || {
-        let view = show(fleet, id);
-        (view.status == status).then_some(view)
-    })
-}
 
 fn start(fleet: &Fleet, release: &str, options: &[&str]) {
     let mut command = fleet.orangery(&["rollout", "start", release, "--nodes", "all", "--yes"]);
@@ -57,7 +26,7 @@ fn codes(view: &RolloutView) -> Vec<&str> {
 
 #[test]
 fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
-    let (mut fleet, nodes) = fleet_with_nodes();
+    let (mut fleet, nodes) = Fleet::of_three();
 
     fleet.publish("1.1.0", 200);
     start(&fleet, "greeter@1.1.0", &["--canary", "attic", "--waves", "100%", "--soak", "2s", "--approve-between"]);
@@ -72,7 +41,7 @@ fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
     assert_eq!((told(&fleet, "garage"), told(&fleet, "cellar")), ("1.0.0".to_owned(), "1.0.0".to_owned()));
     succeed(&mut fleet.orangery(&["rollout", "approve", "1", "--note", "looks fine"]));
     restart(&mut fleet);
-    let done = has_status(&fleet, 1, "done");
+    let done = fleet.rollout_is(1, "done");
     assert_eq!(codes(&done), ["begun", "wave_opened", "approved", "wave_opened", "done"], "{:#?}", done.log);
     assert_eq!(done.log[2].by.as_deref(), Some("owner"));
     for node in &nodes {
@@ -83,7 +52,7 @@ fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
     fleet.publish("1.2.0", 500);
     start(&fleet, "greeter@1.2.0", &["--canary", "attic", "--waves", "100%", "--soak", "2s"]);
     restart(&mut fleet);
-    let paused = has_status(&fleet, 2, "paused");
+    let paused = fleet.rollout_is(2, "paused");
     assert!(paused.reason.contains("attic") && paused.reason.contains("unhealthy"), "{}", paused.reason);
     let by_itself = paused.log.iter().find(|entry| entry.code == "paused").unwrap();
     assert_eq!(
@@ -95,7 +64,7 @@ fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
     restart(&mut fleet);
     succeed(&mut fleet.orangery(&["rollout", "revert", "2", "--note", "it answers 500"]));
     restart(&mut fleet);
-    has_status(&fleet, 2, "reverted");
+    fleet.rollout_is(2, "reverted");
     assert_eq!(NODES.map(|name| told(&fleet, name)), ["1.1.0", "1.1.0", "1.1.0"]);
     for node in &nodes {
         fleet.settled_on(&node.name, "1.1.0");
@@ -111,11 +80,11 @@ fn a_good_release_goes_through_its_waves_and_a_bad_one_stops_at_the_canary() {
 
 #[test]
 fn a_release_that_is_bad_on_the_canaries_goes_back_by_itself_and_a_held_node_is_left_alone() {
-    let (fleet, _nodes) = fleet_with_nodes();
+    let (fleet, _nodes) = Fleet::of_three();
     succeed(&mut fleet.orangery(&["node", "hold", "garage", "--for", "1h", "--reason", "being repaired"]));
     fleet.publish("1.1.0", 500);
     start(&fleet, "greeter@1.1.0", &["--waves", "100%", "--on-failure", "revert", "--soak", "1s", "--failures", "1"]);
-    let reverted = has_status(&fleet, 1, "reverted");
+    let reverted = fleet.rollout_is(1, "reverted");
     assert!(codes(&reverted).contains(&"reverting"), "{:#?}", reverted.log);
     assert_eq!(NODES.map(|name| told(&fleet, name)), ["1.0.0", "1.0.0", "1.0.0"]);
     let held = fleet.view("garage").unwrap();

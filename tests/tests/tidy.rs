@@ -83,6 +83,14 @@ fn the_fleet_as_a_directory_names_no_clock_file_socket_or_task() {
 }
 
 #[test]
+fn maintenance_windows_name_no_clock_file_socket_or_task() {
+    let files = [root().join("coordinator/src/windows.rs")];
+    assert_absent(&files, &IMPURE);
+    assert_absent(&files, &["crate::store", "crate::engine", "rusqlite", "Timestamp::now", "from_env", "tz::db()"]);
+    assert_absent(&rust_files("coordinator/src/rollout"), &["jiff"]);
+}
+
+#[test]
 fn the_chain_of_the_audit_log_names_no_clock_file_socket_or_task() {
     let file = [root().join("coordinator/src/audit.rs")];
     assert_absent(&file, &IMPURE);

@@ -44,6 +44,13 @@ pub const EVIDENCE_EVENT_BYTES_MAX: usize = 4 * 1024;
 /// Most lines of an app's output in it.
 pub const EVIDENCE_LINES_MAX: usize = 50;
 
+/// Most bytes of an app's output that a node shows when it is asked to.
+pub const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// Most lines of it.
+pub const OUTPUT_LINES_MAX: usize = 500;
+/// Most outputs that a node is asked for at once.
+pub const SHOW_MAX: usize = 4;
+
 /// Cuts `text` to at most [`REASON_BYTES_MAX`] bytes, at a character boundary.
 pub fn reason(text: impl Into<String>) -> String {
     let mut text = text.into();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
-use crate::limits::{APPS_MAX, PACKET_BYTES_MAX};
+use crate::limits::{APPS_MAX, PACKET_BYTES_MAX, SHOW_MAX};
 pub use event::{Event, What};
 pub use evidence::{Evidence, ProbeEvidence};
 pub use refusal_code::RefusalCode;
@@ -29,6 +29,19 @@ pub struct Desired {
     pub generation: Generation,
     /// The apps.
     pub apps: Vec<DesiredApp>,
+    /// Whose output somebody would like to see now; at most [`crate::limits::SHOW_MAX`]. Nothing that a node runs depends on it,
+    /// and an agent that does not know it leaves it unanswered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub show: Vec<Show>,
+}
+
+/// An output that somebody would like to see. The answer is [`crate::rest::OutputRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Show {
+    /// The app.
+    pub app: AppName,
+    /// Which asking it is. The same number again is the same asking.
+    pub request: u64,
 }
 
 /// What a node should run of one app.
@@ -300,6 +313,12 @@ impl Desired {
         if desired.apps.len() > APPS_MAX {
             return rejected("too_many_apps", format!("{} apps; at most {APPS_MAX} are allowed", desired.apps.len()));
         }
+        if desired.show.len() > SHOW_MAX {
+            return rejected(
+                "too_many_shows",
+                format!("{} outputs; at most {SHOW_MAX} are allowed", desired.show.len()),
+            );
+        }
         Ok(desired)
     }
 }
@@ -316,7 +335,7 @@ mod tests {
     #[test]
     fn a_broken_desired_state_is_rejected_with_a_stable_word() {
         let node: NodeId = "a".parse().unwrap();
-        let good = Desired { format: FORMAT, node: node.clone(), generation: 1, apps: vec![] };
+        let good = Desired { format: FORMAT, node: node.clone(), generation: 1, apps: vec![], show: vec![] };
         let bytes = serde_json::to_vec(&good).unwrap();
         assert_eq!(Desired::read(&bytes, &node), Ok(good));
         let why = |payload: &[u8]| Desired::read(payload, &node).unwrap_err().why;

@@ -2,7 +2,9 @@
 
 mod audit;
 mod glance;
+mod groups;
 mod notify;
+mod output;
 mod rollouts;
 mod sessions;
 mod users;
@@ -15,7 +17,11 @@ use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Versi
 use crate::messages::{Event, Evidence, Health, RefusalCode, Reported};
 pub use audit::{AuditEntry, AuditLine, AuditPage};
 pub use glance::{Attention, FleetApp, FleetNode, FleetView, HealthHistory, HealthPoint};
+pub use groups::{
+    Day, GROUPS_MAX, GroupRequest, GroupView, MEMBERS_MAX, MaintenanceWindow, Members, ShutNode, TimeOfDay, WINDOWS_MAX,
+};
 pub use notify::{NotifyTargetView, NotifyTestView};
+pub use output::{OutputRequest, OutputTaken, OutputView};
 pub use rollouts::{
     Allowance, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
     ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,

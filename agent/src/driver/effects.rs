@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orangery_wire::limits::EVIDENCE_LINES_MAX;
 use orangery_wire::messages::{Evidence, RefusalCode, ReleaseRef};
 use orangery_wire::{AppName, Manifest, ReleaseId, Version};
 
@@ -184,7 +185,7 @@ impl World {
         event: impl FnOnce(String) -> deployment::Event,
     ) -> Outcome {
         let exit = self.runners.life(app).borrow().exit.clone();
-        let output = self.runners.last_output(app).await;
+        let output = self.runners.last_output(app, EVIDENCE_LINES_MAX).await;
         let hidden = self.hidden(app, release);
         let evidence = evidence::of(exit, seen.into_probes(), &output, &hidden);
         let evidence = (!evidence.is_empty()).then(|| Box::new(evidence));

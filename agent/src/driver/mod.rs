@@ -11,6 +11,7 @@ mod events;
 mod gate;
 mod outside;
 mod refused;
+mod show;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -150,6 +151,8 @@ pub struct Driver {
     floor_saved: u64,
     /// The last release that somebody on this node brought.
     brought: Option<bring::Brought>,
+    /// Outputs that were asked for and are shown.
+    shown: show::Shown,
 }
 
 /// The floor is saved when it has moved this far, in seconds: a few writes a day.
@@ -180,6 +183,7 @@ impl Driver {
             outbox_fails: false,
             floor_saved,
             brought: None,
+            shown: show::Shown::default(),
         }
     }
 
@@ -271,7 +275,11 @@ impl Driver {
                 );
             }
             LinkEvent::Desired(payload) => match Desired::read(&payload, &self.home.node) {
-                Ok(desired) => self.desired(desired),
+                Ok(mut desired) => {
+                    let show = std::mem::take(&mut desired.show);
+                    self.desired(desired);
+                    self.show(show);
+                }
                 Err(rejected) => self.reject("desired", payload, rejected),
             },
             LinkEvent::Acked(payload) => match orangery_wire::messages::read(&payload) {

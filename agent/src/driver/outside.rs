@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orangery_wire::messages::{Evidence, Health, ReleaseRef, TrustReport};
+use orangery_wire::limits::EVIDENCE_LINES_MAX;
+use orangery_wire::messages::{Evidence, Health, ReleaseRef, Show, TrustReport};
 use orangery_wire::{AppName, NodeId, ReleaseId, Version};
 
-use super::{Event, World, effects};
+use super::{Event, World, effects, show};
 use crate::clock::Clock;
 use crate::deployment::Effect;
 use crate::disk::Disk;
@@ -106,6 +107,8 @@ pub trait Outside: Send {
     fn acked(&self, sequence: u64);
     /// No event is in flight any more.
     fn forget_events(&self);
+    /// Has the coordinator see what an app wrote last, or leaves it.
+    fn show(&self, _show: Show) {}
 }
 
 /// The agent's own.
@@ -201,7 +204,7 @@ impl Outside for Hands {
     }
 
     fn left_behind(&self, app: &AppName, release: ReleaseId) -> Option<Evidence> {
-        let output = self.world.runtime.block_on(self.world.runners.last_output(app));
+        let output = self.world.runtime.block_on(self.world.runners.last_output(app, EVIDENCE_LINES_MAX));
         let hidden = self.world.hidden(app, Some(release));
         Some(evidence::of(None, Vec::new(), &output, &hidden)).filter(|evidence| !evidence.is_empty())
     }
@@ -246,5 +249,10 @@ impl Outside for Hands {
 
     fn forget_events(&self) {
         self.link.forget_events();
+    }
+
+    fn show(&self, show: Show) {
+        let world = self.world.clone();
+        self.world.runtime.spawn(async move { show::tell(&world, show).await });
     }
 }

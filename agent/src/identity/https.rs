@@ -1,4 +1,4 @@
-//! One request, one answer, one connection: all that joining and renewing need of HTTP.
+//! One request, one answer, one connection: all that joining, renewing and showing an output need of HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// How long the whole exchange may take. Signing takes the coordinator milliseconds; a slow board and a slow line the rest.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Largest answer that is read.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -93,7 +93,7 @@ impl HttpsError {
 }
 
 /// Posts `body` as JSON to `path` at the coordinator and reads its answer, within `patience`.
-pub(super) async fn post<A: DeserializeOwned>(
+pub(crate) async fn post<A: DeserializeOwned>(
     url: &str,
     tls: Arc<ClientConfig>,
     path: &str,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orangery_wire::limits::EVIDENCE_LINES_MAX;
+use orangery_wire::limits::OUTPUT_BYTES_MAX;
 use orangery_wire::{AppName, ReleaseId};
 
 use super::log::Log;
@@ -10,8 +10,6 @@ use super::systemd::systemctl;
 use super::{Kind, Place, Runners};
 use crate::launch::Launch;
 
-/// Most of an app's output that is read, in bytes.
-const BYTES_MAX: u64 = 32 << 10;
 /// Time for all of it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -36,18 +34,18 @@ impl Runners {
         *begun = Some(Begun { release: launch.release, kind, secs: super::systemd::now_secs(), log_bytes });
     }
 
-    /// The last that the app wrote: since this agent started its release, or else at any time. Empty if there is nothing to
-    /// be had within two seconds. Reads only.
-    pub async fn last_output(&self, app: &AppName) -> Vec<u8> {
+    /// The last that the app wrote, [`OUTPUT_BYTES_MAX`] bytes of it or so many lines: since this agent started its release, or else
+    /// at any time. Empty if there is nothing to be had within two seconds. Reads only.
+    pub async fn last_output(&self, app: &AppName, lines_max: usize) -> Vec<u8> {
         let begun = *self.place(app).begun();
-        tokio::time::timeout(PATIENCE, self.output(app, begun)).await.unwrap_or_default()
+        tokio::time::timeout(PATIENCE, self.output(app, begun, lines_max)).await.unwrap_or_default()
     }
 
-    async fn output(&self, app: &AppName, begun: Option<Begun>) -> Vec<u8> {
+    async fn output(&self, app: &AppName, begun: Option<Begun>, lines_max: usize) -> Vec<u8> {
         if begun.is_none_or(|begun| begun.kind == Kind::Process) {
             let log = Log::of(&self.layout.logs(app));
             let since = begun.map_or(0, |begun| begun.log_bytes);
-            let read = tokio::task::spawn_blocking(move || log.last(since, BYTES_MAX)).await;
+            let read = tokio::task::spawn_blocking(move || log.last(since, OUTPUT_BYTES_MAX as u64)).await;
             let bytes = read.ok().and_then(Result::ok).unwrap_or_default();
             if begun.is_some() || !bytes.is_empty() {
                 return bytes;
@@ -57,6 +55,6 @@ impl Runners {
             return Vec::new();
         }
         let unit = format!("orangery-{app}.service");
-        systemctl::output(&unit, begun.map(|begun| begun.secs), EVIDENCE_LINES_MAX).await.into_bytes()
+        systemctl::output(&unit, begun.map(|begun| begun.secs), lines_max).await.into_bytes()
     }
 }

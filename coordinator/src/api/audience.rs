@@ -34,6 +34,8 @@ pub enum Audience {
     Admin,
     /// Every user, and whoever has the token for metrics.
     ViewerOrScraper,
+    /// A node, by its certificate.
+    Node,
     /// A node, by its certificate; an expired one too. For renewal alone.
     NodeEvenExpired,
     /// A node, by its certificate, or every user.
@@ -69,7 +71,7 @@ impl Audience {
             Self::Viewer | Self::ViewerOrScraper | Self::NodeOrViewer => Some(Role::Viewer),
             Self::Operator | Self::NodeOrOperator => Some(Role::Operator),
             Self::Admin => Some(Role::Admin),
-            Self::NodeEvenExpired | Self::Anyone => None,
+            Self::Node | Self::NodeEvenExpired | Self::Anyone => None,
         }
     }
 
@@ -78,9 +80,9 @@ impl Audience {
         match (self, identity) {
             (Self::Anyone, _)
             | (Self::ViewerOrScraper, Identity::Scraper)
-            | (Self::NodeOrViewer | Self::NodeOrOperator, Identity::Node { expired: false, .. })
+            | (Self::Node | Self::NodeOrViewer | Self::NodeOrOperator, Identity::Node { expired: false, .. })
             | (Self::NodeEvenExpired, Identity::Node { .. }) => Ok(()),
-            (Self::NodeOrViewer | Self::NodeOrOperator, Identity::Node { expired: true, .. }) => {
+            (Self::Node | Self::NodeOrViewer | Self::NodeOrOperator, Identity::Node { expired: true, .. }) => {
                 Err(ApiError::expired())
             }
             (_, Identity::Stranger) => Err(ApiError::unauthenticated()),

@@ -144,6 +144,7 @@ impl From<Refused> for ApiError {
             | Refused::UnknownApp { .. }
             | Refused::UnknownVersion { .. }
             | Refused::UnknownRollout { .. }
+            | Refused::UnknownGroup { .. }
             | Refused::UnknownUser { .. }
             | Refused::UnknownToken { .. } => StatusCode::NOT_FOUND,
             Refused::PlanChanged

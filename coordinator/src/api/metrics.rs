@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -37,9 +38,12 @@ fn facts(parts: &Parts, view: View<'_>) -> Result<metrics::Facts, StoreError> {
         nodes: known.map(|row| live.node_view(view, row)).collect::<Result<_, _>>()?,
         certificates: view.certificate_ends()?,
         releases,
+        rollouts: super::rollouts::told(parts, view)?,
         notify: super::notify::views(parts, view)?,
         events: live.events_counted(),
+        messages: live.messages_counted(),
         broker_connected: live.broker_connected(),
+        home_assistant: parts.home_assistant.as_ref().map(|is_up| is_up.load(Ordering::Relaxed)),
         broker: parts.broker.upgrade().map(|broker: Arc<_>| (broker.connected(), broker.denied())),
         ..metrics::Facts::default()
     })

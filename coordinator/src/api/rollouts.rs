@@ -16,6 +16,7 @@ use super::deployments::check_standing;
 use super::error::ApiError;
 use super::{Parts, Shared};
 use crate::engine::{self, Actor, Refused, RolloutDeed, Scenes};
+use crate::metrics;
 use crate::rollout::{Rollout, RolloutId, Stage, Waiting};
 use crate::store::{StoreError, View};
 
@@ -111,6 +112,19 @@ pub(super) async fn approve(shared: State<Shared>, by: Actor, id: Path<String>, 
     with(shared, by, id, body, RolloutDeed::Approve).await
 }
 
+/// Tells nodes outside of their maintenance windows too, from now on: for emergencies.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/ignore-windows", tag = "rollouts", security(("operator" = [])),
+    params(("rollout" = u64, Path, description = "Its number")), request_body = DeedRequest,
+    responses((status = 200, body = RolloutView), (status = "default", body = ErrorBody)))]
+pub(super) async fn ignore_windows(
+    shared: State<Shared>,
+    by: Actor,
+    id: Path<String>,
+    body: Body<DeedRequest>,
+) -> Answer {
+    with(shared, by, id, body, RolloutDeed::IgnoreWindows).await
+}
+
 /// Holds a node: it is told nothing new, of one app or of any. Again: the newer reason and end count.
 #[utoipa::path(post, path = "/v1/nodes/{node}/hold", tag = "nodes", security(("operator" = [])),
     params(("node" = orangery_wire::NodeId, Path, description = "Its name")), request_body = HoldRequest,
@@ -183,6 +197,7 @@ fn rollout_view(scenes: &mut Scenes<'_>, rollout: &Rollout) -> Result<RolloutVie
         reason: rollout.reason(&scene),
         on_failure: rollout.on_failure,
         begun: rollout.begun.clone(),
+        ignores_windows: rollout.ignores_windows.clone(),
         waves: (0..rollout.waves.len()).filter_map(|wave| wave_view(rollout, &places, wave)).collect(),
         log: Vec::new(),
     })
@@ -220,6 +235,26 @@ fn wave_view(rollout: &Rollout, places: &BTreeMap<NodeId, Waiting>, k: usize) ->
         opened_at: wave.opened_at,
         nodes: rollout.members(k).filter_map(node).collect(),
     })
+}
+
+/// What Prometheus is told of rollouts that are under way.
+pub(super) fn told(parts: &Parts, view: View<'_>) -> Result<Vec<metrics::Rollout>, StoreError> {
+    let mut scenes = scenes(parts, view);
+    let told = |rollout: &Rollout| {
+        let mut states = BTreeMap::new();
+        for place in rollout.places(&scenes.of(rollout)?.unwrap_or_default()).values() {
+            *states.entry(place.code).or_default() += 1;
+        }
+        let gate = rollout.gate.as_ref();
+        Ok(metrics::Rollout {
+            id: rollout.id,
+            app: rollout.app.to_string(),
+            status: rollout.status.as_str(),
+            states,
+            gate: gate.map(|gate| (gate.cause.clone(), rollout.watched_secs.saturating_sub(gate.since))),
+        })
+    };
+    view.active_rollouts()?.iter().map(told).collect()
 }
 
 /// What rollouts and holds have to do with where a node is.

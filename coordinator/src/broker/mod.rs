@@ -39,7 +39,7 @@ use terminator::{Door, Inner, Terminator, UnlessRevoked};
 use tunnels::Tunnels;
 
 /// Connections at a time, unless the settings say otherwise. Each takes three file descriptors.
-pub const CONNECTIONS_MAX: usize = 5_000;
+pub const CONNECTIONS_MAX: usize = 20_000;
 /// Longest TLS handshake, and longest wait from there to a good MQTT CONNECT, unless the settings say otherwise.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// What a packet may have besides its payload: topic, ids, and MQTT 5 properties that nobody needs.
@@ -205,12 +205,18 @@ fn run(
         .enable_all()
         .build()
         .map_err(start_failed);
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let apart = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(handshake_threads())
+        .thread_name("handshakes")
+        .enable_time()
+        .build()
+        .map_err(start_failed);
+    let (runtime, apart) = match runtime.and_then(|runtime| Ok((runtime, apart?))) {
+        Ok(runtimes) => runtimes,
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        match start(config, tunnels, denials, gate).await {
+        match start(config, tunnels, denials, gate, apart.handle().clone()).await {
             Ok((addresses, server, terminator)) => {
                 let _ = ready.send(Ok(addresses));
                 // `run` returns on no condition, and never ends the process, as `start` would.
@@ -225,8 +231,14 @@ fn run(
             Err(error) => drop(ready.send(Err(error))),
         }
     });
+    apart.shutdown_background();
     runtime.shutdown_timeout(STOP_MAX);
     gate.remove();
+}
+
+/// Half of the processors: the other half is for those that are connected.
+fn handshake_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
 }
 
 async fn start(
@@ -234,6 +246,7 @@ async fn start(
     tunnels: Arc<Tunnels>,
     denials: Arc<Denials>,
     gate: &Gate,
+    apart: tokio::runtime::Handle,
 ) -> Result<(Addresses, MqttServer, impl Future<Output = ()> + Send + use<>), BrokerError> {
     let verifier = UnlessRevoked { issued: client_verifier(&config.ca, false)?, tunnels: tunnels.clone() };
     let tls = server_config(Arc::new(verifier), config.certificate)?;
@@ -262,7 +275,7 @@ async fn start(
     let addresses = Addresses { public: public.local_addr().map_err(listen)?, plain: inner.nodes.address };
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let room = Arc::new(Semaphore::new(config.connections_max));
-    let terminator = Terminator { acceptor, inner, tunnels, denials, room, patience: config.handshake_max };
+    let terminator = Terminator { acceptor, inner, tunnels, denials, room, patience: config.handshake_max, apart };
     Ok((addresses, server, terminator.run(public)))
 }
 

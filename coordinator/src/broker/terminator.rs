@@ -1,7 +1,9 @@
 //! Ends TLS in front of rmqtt's plain listener, and says who is who: docs/adr/0003 has the reasons.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use orangery_wire::topics::COORDINATOR;
@@ -10,7 +12,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -25,7 +27,7 @@ use crate::ca::Peer;
 const HANDSHAKES_MAX: usize = 1_024;
 /// How long the other direction may go on after one has ended.
 const LINGER: Duration = Duration::from_secs(5);
-/// Of each direction of each tunnel. MQTT packets here are mostly some hundred bytes.
+/// Most that is carried at once. MQTT packets here are mostly some hundred bytes.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Rest after `accept` failed: without descriptors it fails again at once.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -49,6 +51,9 @@ pub struct Terminator {
     pub room: Arc<Semaphore>,
     /// Longest TLS handshake, and longest wait from there to a good CONNECT.
     pub patience: Duration,
+    /// Threads for handshakes alone. Each costs a millisecond in which its thread does nothing else: when all nodes come back at
+    /// once, what those say that are connected would wait behind all of that, at each step on its way.
+    pub apart: tokio::runtime::Handle,
 }
 
 /// Where rmqtt listens. The coordinator's own link has wider limits than a node.
@@ -111,8 +116,11 @@ impl Terminator {
     /// Shakes hands, and reads the name in the client's certificate. Fails with the reason, for people.
     async fn handshake(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, String), String> {
         prepare(&tcp).map_err(|error| error.to_string())?;
-        let tls = timeout(self.patience, self.acceptor.accept(tcp))
+        let (acceptor, patience) = (self.acceptor.clone(), self.patience);
+        let tls = self.apart.spawn(async move { timeout(patience, acceptor.accept(tcp)).await });
+        let tls = tls
             .await
+            .map_err(|_| "the broker is stopping")?
             .map_err(|_| "the TLS handshake took too long")?
             .map_err(|error| error.to_string())?;
         let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -193,15 +201,26 @@ async fn linger(end: io::Result<()>, rest: impl Future<Output = io::Result<()>>)
 
 /// Copies until the end of `from`, then closes `to`. Flushes after each piece: TLS keeps back what was not flushed.
 async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let count = from.read(&mut buffer).await?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+        let bytes = piece(&mut from).await?;
+        if bytes.is_empty() {
             return to.shutdown().await;
-        };
-        to.write_all(bytes).await?;
+        }
+        to.write_all(&bytes).await?;
         to.flush().await?;
     }
+}
+
+/// What is there to read, once something is; empty at the end. Until then nothing is held for it: nearly all connections are
+/// quiet nearly all the time.
+async fn piece(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    std::future::poll_fn(|context| {
+        let mut room = [0; BUFFER_BYTES];
+        let mut buffer = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut *from).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().to_vec()))
+    })
+    .await
 }
 
 /// Believes whom `issued` believes, unless the node is revoked: that is said within TLS, so the node learns why.

@@ -5,7 +5,7 @@
 //! that is not here belongs to some other local process, and is refused. A tunnel leaves this map before its socket
 //! closes, so nobody else can have its end while it is here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,18 +35,17 @@ pub struct Tunnels(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     open: HashMap<End, Open>,
+    /// The tunnels of each client that have not said CONNECT yet, the oldest first.
+    unconnected: HashMap<Arc<str>, VecDeque<End>>,
     /// The tunnel by which each client is connected now.
     connected: HashMap<Arc<str>, End>,
     revoked: BTreeSet<NodeId>,
-    opened: u64,
 }
 
 #[derive(Debug)]
 struct Open {
     name: Arc<str>,
     peer: SocketAddr,
-    /// Counts up, so that the oldest is known.
-    number: u64,
     /// Taken when the client has connected.
     waiting: Option<oneshot::Sender<()>>,
     /// Dropping it cuts the tunnel.
@@ -106,12 +105,10 @@ impl Tunnels {
         if state.is_revoked(name) {
             return Err(Refused::Revoked);
         }
-        state.cut_oldest_unconnected(name);
         let ((cut, cut_rx), (waiting, connected)) = (oneshot::channel(), oneshot::channel());
-        state.opened += 1;
-        let number = state.opened;
         let name: Arc<str> = name.into();
-        state.open.insert(end, Open { name: name.clone(), peer, number, waiting: Some(waiting), _cut: cut });
+        state.has_opened(&name, end);
+        state.open.insert(end, Open { name: name.clone(), peer, waiting: Some(waiting), _cut: cut });
         Ok(Ticket { tunnels: self.clone(), end, name, cut: cut_rx, connected })
     }
 
@@ -128,6 +125,7 @@ impl Tunnels {
             let _ = waiting.send(());
         }
         let name = open.name.clone();
+        state.is_no_more_unconnected(&name, end);
         if let Some(before) = state.connected.insert(name, end).filter(|before| *before != end) {
             state.open.remove(&before);
         }
@@ -149,6 +147,7 @@ impl Tunnels {
         let mut state = self.lock();
         state.revoked.insert(node.clone());
         state.open.retain(|_, open| *open.name != *node.as_str());
+        state.unconnected.remove(node.as_str());
     }
 
     /// How many clients are connected, the coordinator's own link not counted.
@@ -159,6 +158,7 @@ impl Tunnels {
     fn close(&self, end: End, name: &str) {
         let mut state = self.lock();
         state.open.remove(&end);
+        state.is_no_more_unconnected(name, end);
         if state.connected.get(name) == Some(&end) {
             state.connected.remove(name);
         }
@@ -170,11 +170,22 @@ impl State {
         name.parse().is_ok_and(|node: NodeId| self.revoked.contains(&node))
     }
 
-    fn cut_oldest_unconnected(&mut self, name: &str) {
-        let unconnected = || self.open.iter().filter(|(_, open)| *open.name == *name && open.waiting.is_some());
-        if unconnected().count() >= UNCONNECTED_MAX {
-            let oldest = unconnected().min_by_key(|(_, open)| open.number).map(|(end, _)| *end);
-            oldest.and_then(|end| self.open.remove(&end));
+    /// One more is open that has not said CONNECT; if those are too many, the oldest is cut.
+    fn has_opened(&mut self, name: &Arc<str>, end: End) {
+        let unconnected = self.unconnected.entry(name.clone()).or_default();
+        unconnected.push_back(end);
+        if unconnected.len() > UNCONNECTED_MAX
+            && let Some(oldest) = unconnected.pop_front()
+        {
+            self.open.remove(&oldest);
+        }
+    }
+
+    fn is_no_more_unconnected(&mut self, name: &str, end: End) {
+        let Some(unconnected) = self.unconnected.get_mut(name) else { return };
+        unconnected.retain(|other| *other != end);
+        if unconnected.is_empty() {
+            self.unconnected.remove(name);
         }
     }
 }

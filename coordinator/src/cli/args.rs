@@ -13,9 +13,11 @@ use super::broker::BrokerCommand;
 use super::completions::CompletionsArgs;
 use super::directory::{ApplyArgs, ExportArgs, PlanArgs};
 use super::events::{EventsArgs, HistoryArgs};
+use super::group::GroupCommand;
 use super::image::ImageCommand;
 use super::init::InitArgs;
 use super::keys::KeysCommand;
+use super::logs::LogsArgs;
 use super::node::HoldArgs;
 use super::notify::NotifyCommand;
 use super::repo::{BundleArgs, RepoCommand};
@@ -73,6 +75,9 @@ pub enum Command {
     /// Bring a release to nodes in waves that stop by themselves when it is bad
     #[command(subcommand)]
     Rollout(RolloutCommand),
+    /// Say when rollouts may tell the nodes of a group something: maintenance windows
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Write what is running as a directory of text files: the desired fleet
     Export(ExportArgs),
     /// Show what would be done so that the fleet is as a directory says
@@ -85,6 +90,8 @@ pub enum Command {
     Events(EventsArgs),
     /// List what happened on one node, with what was seen of each release that it refused
     History(HistoryArgs),
+    /// Show what an app wrote last on a node: the node is asked now
+    Logs(LogsArgs),
     /// Say why each app of a node is where it is
     Why(WhyArgs),
     /// Show what was done, by whom and from where, and check that nobody has changed that

@@ -1,12 +1,15 @@
 //! `orangery export`, `orangery plan` and `orangery apply`: the desired fleet as a directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use self::apply::How;
 use self::checkout::Checkout;
+use self::source::Source;
+use self::watch::WatchArgs;
 use super::Outcome;
 use crate::client::Client;
 use crate::fleet::{Desired, Plan};
@@ -15,9 +18,13 @@ use crate::output;
 
 mod apply;
 mod checkout;
+mod commit;
 mod files;
+mod git;
 mod show;
+mod source;
 mod survey;
+mod watch;
 
 /// `orangery export`
 #[derive(Debug, Args)]
@@ -35,6 +42,12 @@ pub struct PlanArgs {
     /// The directory
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
+    /// Take the files of this commit instead of those on the disk; DIR is in a git checkout, or a bare repository
+    #[arg(long, value_name = "COMMIT")]
+    pub commit: Option<String>,
+    /// Where the directory is in the commit [default: where DIR is in its checkout]
+    #[arg(long, value_name = "PATH", requires = "commit")]
+    pub path: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -48,6 +61,12 @@ pub struct ApplyArgs {
     /// The directory
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
+    /// Take the files of this commit instead of those on the disk; DIR is in a git checkout, or a bare repository
+    #[arg(long, value_name = "COMMIT")]
+    pub commit: Option<String>,
+    /// Where the directory is in a commit [default: where DIR is in its checkout]
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
     /// Only if the plan still has this digest, which `orangery plan` shows
     #[arg(long, value_name = "DIGEST")]
     pub plan: Option<String>,
@@ -60,6 +79,9 @@ pub struct ApplyArgs {
     /// Print JSON: the plan, then a line for each thing that is done
     #[arg(long)]
     pub json: bool,
+    /// How it is followed
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// Does what `orangery export` says.
@@ -77,15 +99,23 @@ pub async fn export(home: &Home, args: &ExportArgs) -> anyhow::Result<Outcome> {
 /// Does what `orangery plan` says.
 pub async fn plan(home: &Home, args: &PlanArgs) -> anyhow::Result<Outcome> {
     let client = Client::open(home)?;
-    let (_, checkout, plan) = make(&client, &args.directory).await?;
+    let from = (args.commit.as_deref(), args.path.as_deref());
+    let (_, checkout, plan) = make(&client, &args.directory, from).await?;
     tell(&plan, checkout.as_ref(), args.json)?;
     Ok(if plan.changes { Outcome::Pending } else { Outcome::Done })
 }
 
 /// Does what `orangery apply` says.
 pub async fn apply(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
+    if args.watch.watch {
+        return watch::watch(home, args).await;
+    }
+    if args.path.is_some() && args.commit.is_none() {
+        bail!("--path says where the directory is in a commit: it needs --commit or --watch");
+    }
     let client = Client::open(home)?;
-    let (desired, checkout, plan) = make(&client, &args.directory).await?;
+    let from = (args.commit.as_deref(), args.path.as_deref());
+    let (desired, checkout, plan) = make(&client, &args.directory, from).await?;
     tell(&plan, checkout.as_ref(), args.json)?;
     let directory = args.directory.display();
     if let Some(shown) = args.plan.as_ref().filter(|shown| **shown != plan.digest) {
@@ -108,21 +138,47 @@ pub async fn apply(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
             bail!("nothing was applied: the fleet has changed since the plan was shown; apply it again");
         }
     }
-    apply::apply(&client, &plan, args, checkout.as_ref()).await?;
+    apply::apply(&client, &plan, &how(args, checkout.as_ref())).await?;
     Ok(Outcome::Done)
 }
 
-async fn make(client: &Client, directory: &std::path::Path) -> anyhow::Result<(Desired, Option<Checkout>, Plan)> {
-    let desired = files::read(directory)?;
-    if let Some(coordinator) =
-        desired.fleet.coordinator.as_ref().filter(|url| url.trim_end_matches('/') != client.url())
-    {
-        bail!("fleet.toml is for the coordinator {coordinator}, and the one here is {}: use its --dir", client.url());
+fn how<'a>(args: &'a ApplyArgs, checkout: Option<&'a Checkout>) -> How<'a> {
+    How {
+        place: args.directory.display().to_string(),
+        note: args.note.as_deref(),
+        origin: checkout.map(Checkout::text),
+        commit: checkout.map(|checkout| checkout.commit.as_str()),
+        json: args.json,
     }
-    let checkout = Checkout::of(directory);
+}
+
+/// Reads a directory, from the disk or from a commit (its name, and where the directory is in it), and plans it.
+async fn make(
+    client: &Client,
+    directory: &Path,
+    (commit, path): (Option<&str>, Option<&str>),
+) -> anyhow::Result<(Desired, Option<Checkout>, Plan)> {
+    let (desired, checkout) = match commit {
+        None => (files::read(directory)?, Checkout::of(directory)),
+        Some(commit) => {
+            let source = Source::here(directory, path, None).await?.at_commit(commit)?;
+            let seen = source.look().await?;
+            (source.read(&seen).await?, Some(Checkout { commit: seen.commit, dirty: false }))
+        }
+    };
+    check_coordinator(&desired, client)?;
     let failed = || format!("cannot plan what {} says", directory.display());
     let plan = survey::plan(client, &desired).await.with_context(failed)?;
     Ok((desired, checkout, plan))
+}
+
+fn check_coordinator(desired: &Desired, client: &Client) -> anyhow::Result<()> {
+    match &desired.fleet.coordinator {
+        Some(url) if url.trim_end_matches('/') != client.url() => {
+            bail!("fleet.toml is for the coordinator {url}, and the one here is {}: use its --dir", client.url())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn tell(plan: &Plan, checkout: Option<&Checkout>, json: bool) -> std::io::Result<()> {

@@ -86,8 +86,7 @@ fn ask(name: &UserName, is_own: bool) -> anyhow::Result<Given> {
         io::stdin().is_terminal(),
         "there is no terminal to ask for a password; use --stdin or --file FILE"
     );
-    let prompt =
-        |question: &str| rpassword::prompt_password(question).context("cannot ask for the password on the terminal");
+    let prompt = |question: &str| output::ask_secret(question).context("cannot ask for the password on the terminal");
     let old = if is_own { prompt("The password that you have (Enter if there is none yet): ")? } else { String::new() };
     let new = prompt(&format!("New password for {name}: "))?;
     anyhow::ensure!(prompt("The same again: ")? == new, "the two passwords differ; nothing was changed");

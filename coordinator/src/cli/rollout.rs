@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use orangery_wire::rest::{DeedRequest, RolloutNode, RolloutPlan, RolloutRequest, RolloutView, WaveView};
+use orangery_wire::rest::{DeedRequest, RolloutNode, RolloutPlan, RolloutRequest, RolloutView, ShutNode, WaveView};
 
 use self::args::{DeedArgs, RolloutCommand, ShowArgs, StartArgs};
 use super::Outcome;
@@ -32,6 +32,7 @@ pub async fn run(home: &Home, command: RolloutCommand) -> anyhow::Result<Outcome
         RolloutCommand::Promote(args) => deed(&client, "promote", &args).await,
         RolloutCommand::Revert(args) => deed(&client, "revert", &args).await,
         RolloutCommand::Approve(args) => deed(&client, "approve", &args).await,
+        RolloutCommand::IgnoreWindows(args) => deed(&client, "ignore-windows", &args).await,
     }
 }
 
@@ -77,7 +78,16 @@ fn plan_text(plan: &RolloutPlan) -> String {
         let names: Vec<&str> = older.nodes.iter().map(orangery_wire::NodeId::as_str).collect();
         format!("rollout {} of {} loses: {}", older.rollout, older.version, named(&names))
     }));
+    lines.extend(shut(&plan.shut));
     lines.join("\n")
+}
+
+/// Whom a plan does not tell at once, and when.
+pub(super) fn shut(nodes: &[ShutNode]) -> impl Iterator<Item = String> {
+    let more = nodes.len().saturating_sub(NAMED_MAX);
+    let more = (more > 0).then(|| format!("... and {more} more wait for their windows"));
+    let line = |shut: &ShutNode| format!("{} {}", shut.node, output::clean(&shut.text));
+    nodes.iter().take(NAMED_MAX).map(line).chain(more)
 }
 
 /// All names, or the first dozen and how many there are.
@@ -172,13 +182,18 @@ fn text(view: &RolloutView) -> String {
     let now = output::now();
     let note = view.begun.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
     let begun = output::clean(&format!("{} by {}{note}", output::ago(view.begun.at, now), view.begun.by));
+    let windows = view.ignores_windows.as_ref().map(|deed| {
+        let note = deed.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+        ("windows", Word::new(output::clean(&format!("ignored, by {}{note}", deed.by)), Tone::Bad))
+    });
     let head = [
         ("rollout", Word::plain(format!("{} of {} {}", view.rollout, view.app, view.version))),
         ("status", status(view)),
         ("why", Word::plain(output::clean(&view.reason))),
         ("begun", Word::plain(begun)),
     ];
-    let head: Vec<Vec<Word>> = head.into_iter().map(|(name, word)| vec![Word::plain(name), word]).collect();
+    let head: Vec<Vec<Word>> =
+        head.into_iter().chain(windows).map(|(name, word)| vec![Word::plain(name), word]).collect();
     let waves: Vec<_> = view.waves.iter().map(|wave| wave_row(wave, now)).collect();
     let waves = output::table(&["wave", "opened", "soak", "may fail", "gate", "nodes"], &waves);
     let log: Vec<String> = view

@@ -9,7 +9,7 @@ pub fn with_port(address: &str, port: u16) -> String {
 }
 
 /// Whether `text` is `HOST:PORT` with a host that can stand in a URL and nothing after the port.
-pub(super) fn is_host_and_port(text: &str) -> bool {
+pub(crate) fn is_host_and_port(text: &str) -> bool {
     let host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
     text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty()

@@ -80,6 +80,38 @@ fn the_shipped_example_says_the_defaults() {
 }
 
 #[test]
+fn home_assistant_has_a_broker_a_user_and_topics_of_its_own() {
+    let with_house = |house: &str| parse(&format!("[https]\n{HTTPS}\n[mqtt]\n{MQTT}\n[home_assistant]\n{house}"));
+    assert_eq!(with(HTTPS, MQTT).unwrap().home_assistant, None);
+    let house = with_house("url = \"mqtt://house:1883\"").unwrap().home_assistant.unwrap();
+    assert_eq!((house.broker.as_str(), house.has_tls, house.login), ("house:1883", false, None));
+    assert_eq!((house.discovery_prefix.as_str(), house.base_topic.as_str()), ("homeassistant", "orangery"));
+    assert_eq!((house.birth_topic.as_str(), house.acts_as.as_str()), ("homeassistant/status", "home-assistant"));
+    let more =
+        "url = \"mqtts://house:8883\"\nca_file = \"house.pem\"\ndiscovery_prefix = \"ha\"\nbase_topic = \"a/b-1\"";
+    let house = with_house(more).unwrap().home_assistant.unwrap();
+    assert_eq!(house.ca_file.as_deref(), Some(Path::new("/etc/orangery/house.pem")));
+    assert_eq!((house.has_tls, house.birth_topic.as_str()), (true, "ha/status"));
+    for (bad, key) in [
+        ("url = \"http://house:1883\"", "home_assistant.url"),
+        ("url = \"mqtt://house\"", "home_assistant.url"),
+        ("url = \"mqtt://user:password@house:1883\"", "home_assistant.url"),
+        ("url = \"mqtt://house:1\"\nca_file = \"house.pem\"", "home_assistant.ca_file"),
+        ("url = \"mqtt://house:1\"\nuser = \"orangery\"", "home_assistant.user"),
+        ("url = \"mqtt://house:1\"\npassword = \"x\"", "home_assistant.user"),
+        ("url = \"mqtt://house:1\"\nbase_topic = \"a/#\"", "home_assistant.base_topic"),
+        ("url = \"mqtt://house:1\"\nbase_topic = \"/a\"", "home_assistant.base_topic"),
+        ("url = \"mqtt://house:1\"\nbase_topic = \"homeassistant\"", "home_assistant.base_topic"),
+        ("url = \"mqtt://house:1\"\ndiscovery_prefix = \"\"", "home_assistant.discovery_prefix"),
+        ("url = \"mqtt://house:1\"\nacts_as = \"Nobody Here\"", "home_assistant.acts_as"),
+    ] {
+        let error = with_house(bad).unwrap_err().to_string();
+        assert!(error.contains(key), "{bad}: {error}");
+        assert!(!error.contains("password@"), "{error}");
+    }
+}
+
+#[test]
 fn browsers_may_reach_it_at_other_addresses_too() {
     let with_urls =
         |urls: &str| with(&format!("{HTTPS}\npublic_urls = {urls}"), MQTT).map(|config| config.https.public_urls);

@@ -85,6 +85,7 @@ impl Demo {
             },
             deed: DeedRequest { note: Some("the demo".to_owned()) },
             plan: None,
+            ignore_windows: false,
         };
         let plan: RolloutPlan = client.post("/v1/rollouts/plan", &request).await?;
         let sizes: Vec<usize> = plan.waves.iter().map(|wave| wave.nodes.len()).collect();

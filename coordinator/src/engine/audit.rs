@@ -79,6 +79,7 @@ impl Record {
             | Command::Link(_)
             | Command::LookAtRollouts(_)
             | Command::MarkTarget(..)
+            | Command::AskForOutput(_, None, _)
             | Command::Stop => return None,
             Command::Record(record, _) => record.clone(),
             Command::Invite(secret, request, _) => Self::new("invite.make", format!("invite {}", token_id(secret)))
@@ -101,6 +102,7 @@ impl Record {
             Command::BeginRollout(request, _) => {
                 Self::new("rollout.begin", format!("{} {}", request.app, request.version))
                     .with("to", request.to.join(" "))
+                    .with_some("windows", request.ignore_windows.then_some("ignored"))
                     .with_some("note", request.deed.note.as_ref())
             }
             Command::WithRollout(id, deed, request, _) => {
@@ -111,9 +113,20 @@ impl Record {
                 .with_some("app", request.app.as_ref())
                 .with_some("expires_secs", request.expires_secs)
                 .with_some("reason", request.deed.note.as_ref()),
+            Command::SetGroup(name, request, _) => {
+                let windows: Vec<String> = request.windows.iter().map(ToString::to_string).collect();
+                Self::new("group.set", format!("group {name}"))
+                    .with("windows", windows.join("; "))
+                    .with("members", of_members(&request.members))
+                    .with_some("note", request.deed.note.as_ref())
+            }
+            Command::RemoveGroup(name, request, _) => {
+                Self::new("group.remove", format!("group {name}")).with_some("note", request.note.as_ref())
+            }
             Command::ReleaseHold(node, request, _) => {
                 Self::new("node.release", format!("node {node}")).with_some("app", request.app.as_ref())
             }
+            Command::AskForOutput(node, Some(app), _) => Self::new("output.show", format!("{app} on {node}")),
             Command::User(deed, _) => Self::of_user(deed),
         })
     }
@@ -135,6 +148,13 @@ impl Record {
             UserDeed::EndSessions(user) => Self::new("session.end", format!("user {user}")),
         }
     }
+}
+
+fn of_members(members: &orangery_wire::rest::Members) -> String {
+    let all = members.all.then(|| "all".to_owned());
+    let labels = members.labels.iter().map(|(name, value)| format!("{name}={value}"));
+    let nodes = members.nodes.iter().map(ToString::to_string);
+    all.into_iter().chain(labels).chain(nodes).collect::<Vec<_>>().join(" ")
 }
 
 /// The log's end, and what of it waits in a batch under way.

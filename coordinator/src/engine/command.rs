@@ -1,9 +1,11 @@
 //! What the engine can be told. Everything that changes the database is one of these.
 
 use orangery_wire::rest::{
-    DeedRequest, DeployRequest, HoldRequest, HoldView, InviteRequest, Plan, ReleaseHoldRequest, RolloutRequest,
+    DeedRequest, DeployRequest, GroupRequest, HoldRequest, HoldView, InviteRequest, Plan, ReleaseHoldRequest,
+    RolloutRequest,
 };
-use orangery_wire::{Digest, NodeId, UnixTime};
+use orangery_wire::topics::Channel;
+use orangery_wire::{AppName, Digest, NodeId, UnixTime};
 use tokio::sync::oneshot;
 
 use super::audit::Record;
@@ -71,14 +73,32 @@ pub enum Command {
     Hold(NodeId, HoldRequest, oneshot::Sender<Result<HoldView, Refused>>),
     /// End a hold.
     ReleaseHold(NodeId, ReleaseHoldRequest, oneshot::Sender<Result<(), Refused>>),
+    /// Set a group with maintenance windows.
+    SetGroup(String, GroupRequest, oneshot::Sender<Result<(), Refused>>),
+    /// Remove a group.
+    RemoveGroup(String, DeedRequest, oneshot::Sender<Result<(), Refused>>),
     /// Write down what was done outside of the database.
     Record(Record, oneshot::Sender<Result<(), Refused>>),
     /// Do something with users; answers when the token or session ends that was made, if one was and it does.
     User(UserDeed, oneshot::Sender<Result<Option<UnixTime>, Refused>>),
     /// Keep how far a target of notifications was told.
     MarkTarget(TargetRow, oneshot::Sender<Result<(), Refused>>),
+    /// Tell a node which outputs are wanted now: an app's among them, or no longer.
+    AskForOutput(NodeId, Option<AppName>, oneshot::Sender<Result<(), Refused>>),
     /// Keep the last signs of life and end.
     Stop,
+}
+
+impl Command {
+    /// Whether it may change by itself what is said of the fleet.
+    pub(super) fn stirs(&self) -> bool {
+        match self {
+            Self::By(_, command) => command.stirs(),
+            Self::Link(LinkEvent::FromNode(message)) => message.channel != Channel::Health,
+            Self::LookAtRollouts(_) | Self::Record(..) | Self::User(..) | Self::MarkTarget(..) | Self::Stop => false,
+            _ => true,
+        }
+    }
 }
 
 impl std::fmt::Debug for Command {
@@ -97,9 +117,12 @@ impl std::fmt::Debug for Command {
             Self::LookAtRollouts(_) => "LookAtRollouts",
             Self::Hold(..) => "Hold",
             Self::ReleaseHold(..) => "ReleaseHold",
+            Self::SetGroup(..) => "SetGroup",
+            Self::RemoveGroup(..) => "RemoveGroup",
             Self::Record(..) => "Record",
             Self::User(..) => "User",
             Self::MarkTarget(..) => "MarkTarget",
+            Self::AskForOutput(..) => "AskForOutput",
             Self::Stop => "Stop",
         })
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use orangery_wire::messages::Acked;
+use orangery_wire::messages::{Acked, Desired};
 use orangery_wire::topics::Channel;
 use orangery_wire::{NodeId, UnixTime};
 
@@ -111,7 +111,7 @@ impl Core {
         let view = self.store.view();
         let mut effects = Effects::default();
         for node in view.nodes_with_desired()? {
-            effects.publications.extend(desired(view, &node)?);
+            effects.publications.extend(desired(view, &self.live, &node)?);
         }
         for node in view.nodes_with_events()? {
             effects.publications.extend(view.acked(&node)?.map(|acked| acknowledgement(&node, acked)));
@@ -125,6 +125,7 @@ impl Core {
         let owed = std::mem::take(&mut self.owed).into_iter().map(Command::Link);
         let commands: Vec<Command> = owed.chain(commands).collect();
         let lasting = lasting(&commands);
+        let stirs = commands.iter().any(Command::stirs);
         let now = (self.clock)();
         let Self { store, live, known, events_kept_max, log: before, telling, .. } = self;
         let events_kept_max = *events_kept_max;
@@ -149,6 +150,9 @@ impl Core {
                 self.live.set_newest_event(outcome.newest_event);
                 self.live.set_newest_notice(outcome.newest_notice);
                 self.live.count_events(outcome.events);
+                if stirs || !effects.publications.is_empty() {
+                    self.live.stir();
+                }
                 Ok(effects)
             }
             Err(error) => {
@@ -257,7 +261,7 @@ impl Turn<'_> {
         let mut outcome = self.outcome;
         let mut effects = Effects { replies: std::mem::take(&mut outcome.replies), ..Effects::default() };
         for node in &outcome.desired {
-            effects.publications.extend(desired(self.batch.view(), node)?);
+            effects.publications.extend(desired(self.batch.view(), self.live, node)?);
         }
         effects.publications.extend(outcome.acked.iter().map(|(node, acked)| acknowledgement(node, *acked)));
         let cleared = outcome.cut_off.iter().map(|node| (node.clone(), Channel::Desired, Vec::new()));
@@ -267,9 +271,10 @@ impl Turn<'_> {
     }
 }
 
-fn desired(view: View<'_>, node: &NodeId) -> Result<Option<(NodeId, Channel, Vec<u8>)>, StoreError> {
+fn desired(view: View<'_>, live: &Live, node: &NodeId) -> Result<Option<(NodeId, Channel, Vec<u8>)>, StoreError> {
     // Names and numbers always have a JSON form.
-    let bytes = |desired| serde_json::to_vec(&desired).unwrap_or_default();
+    let bytes =
+        |desired: Desired| serde_json::to_vec(&Desired { show: live.asked().of(node), ..desired }).unwrap_or_default();
     Ok(view.desired(node)?.map(|desired| (node.clone(), Channel::Desired, bytes(desired))))
 }
 

@@ -51,7 +51,9 @@ impl Survey {
     }
 
     fn node(&self, node: &NodeId) -> Option<&NodeRow> {
-        self.nodes.iter().find(|row| row.node == *node)
+        // They were read by name.
+        let at = self.nodes.binary_search_by(|row| row.node.cmp(node)).ok()?;
+        self.nodes.get(at)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the engine does with what nodes say.
 
-use orangery_wire::NodeId;
-use orangery_wire::messages::{Event, FORMAT, Online, Rejected, Reported, What};
+use orangery_wire::messages::{ClockState, Event, FORMAT, Online, Rejected, Reported, What};
 use orangery_wire::topics::{Channel, topic};
+use orangery_wire::{NodeId, UnixTime};
 
 use super::audit::Record;
 use super::command::Command;
@@ -47,11 +47,22 @@ impl Turn<'_> {
             Command::ReleaseHold(node, request, reply) => {
                 self.answer(reply, |turn| turn.release_hold(&node, &request))?;
             }
+            Command::SetGroup(name, request, reply) => self.answer(reply, |turn| turn.set_group(&name, &request))?,
+            Command::RemoveGroup(name, request, reply) => {
+                self.answer(reply, |turn| match super::rollouts::deed(&turn.actor.who, &request, turn.now, false) {
+                    Ok(_) => turn.remove_group(&name),
+                    Err(refused) => Ok(Err(refused)),
+                })?;
+            }
             Command::Record(_, reply) => self.answer(reply, |_| Ok(Ok(())))?,
             Command::User(deed, reply) => self.answer(reply, |turn| turn.user(&deed))?,
             Command::MarkTarget(row, reply) => {
                 self.answer(reply, |turn| turn.batch.set_notify_target(&row).map(Ok))?;
             }
+            Command::AskForOutput(node, _, reply) => self.answer(reply, |turn| {
+                turn.outcome.desired.insert(node);
+                Ok(Ok(()))
+            })?,
             Command::Stop => {}
         }
         Ok(())
@@ -59,6 +70,7 @@ impl Turn<'_> {
 
     fn message(&mut self, message: &FromNode) -> Result<(), StoreError> {
         let FromNode { node, channel, payload } = message;
+        self.live.count_message(*channel);
         if self.live.is_revoked(node) {
             // The embedded broker has cut it off; another one may not know.
             let rejected = Rejected { why: "revoked", reason: "the node was revoked".to_owned() };
@@ -159,6 +171,7 @@ impl Turn<'_> {
         self.live.update(node, |seen| {
             seen.online = true;
             seen.hear(now);
+            seen.ahead_secs = (health.clock == ClockState::Synced).then(|| difference(health.at, now));
             seen.health = Some(health);
         });
         Ok(())
@@ -227,6 +240,12 @@ impl Turn<'_> {
         }
         Ok(())
     }
+}
+
+/// By how much one time is ahead of another.
+fn difference(one: UnixTime, other: UnixTime) -> i64 {
+    let distance = i64::try_from(one.abs_diff(other)).unwrap_or(i64::MAX);
+    if one < other { -distance } else { distance }
 }
 
 /// Whether a proof follows the one that is known. A lower sequence in another boot is a node whose state was put back (a

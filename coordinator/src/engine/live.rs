@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use orangery_wire::messages::Health;
 use orangery_wire::rest::{DesiredView, HealthHistory, NodeView};
+use orangery_wire::topics::Channel;
 use orangery_wire::{NodeId, UnixTime};
 use tokio::sync::watch;
 
+use super::asked::Asked;
 use super::day::Day;
 use super::users::Users;
 use crate::store::{NodeRow, StoreError, View};
@@ -27,6 +29,8 @@ pub struct Seen {
     pub boot: Option<String>,
     /// Its newest health.
     pub health: Option<Health>,
+    /// By how many seconds its clock was ahead of the coordinator's then; `None` if nobody vouches for its clock.
+    pub ahead_secs: Option<i64>,
 }
 
 impl Seen {
@@ -50,6 +54,9 @@ pub struct Live {
     newest_event: watch::Sender<u64>,
     newest_notice: watch::Sender<u64>,
     events: Mutex<BTreeMap<&'static str, u64>>,
+    stirred: watch::Sender<()>,
+    messages: Mutex<BTreeMap<&'static str, u64>>,
+    asked: Asked,
 }
 
 impl Live {
@@ -66,6 +73,9 @@ impl Live {
             newest_event: watch::Sender::new(view.newest_event()?),
             newest_notice: watch::Sender::new(view.newest_notice()?),
             events: Mutex::default(),
+            stirred: watch::Sender::new(()),
+            messages: Mutex::default(),
+            asked: Asked::default(),
         })
     }
 
@@ -110,6 +120,16 @@ impl Live {
         self.newest_notice.subscribe()
     }
 
+    /// Hears when something has happened that may change what is said of the fleet. Health alone does not count, nor that time
+    /// passes.
+    pub fn stirs(&self) -> watch::Receiver<()> {
+        self.stirred.subscribe()
+    }
+
+    pub(super) fn stir(&self) {
+        self.stirred.send_replace(());
+    }
+
     /// Events that were stored since the coordinator started, by code.
     pub fn events_counted(&self) -> BTreeMap<&'static str, u64> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -122,9 +142,28 @@ impl Live {
         }
     }
 
+    /// Messages of nodes that were heard since the coordinator started, by channel.
+    pub fn messages_counted(&self) -> BTreeMap<&'static str, u64> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_message(&self, channel: Channel) {
+        *self.messages.lock().unwrap_or_else(PoisonError::into_inner).entry(channel.as_str()).or_default() += 1;
+    }
+
+    /// Outputs of apps that somebody waits for.
+    pub fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
     /// Signs of life of a node.
     pub fn seen(&self, node: &NodeId) -> Seen {
         self.lock().get(node).cloned().unwrap_or_default()
+    }
+
+    /// By how many seconds the clocks of connected nodes are ahead of the coordinator's, of those that somebody vouches for.
+    pub fn clocks_ahead(&self) -> Vec<i64> {
+        self.lock().values().filter(|seen| seen.online).filter_map(|seen| seen.ahead_secs).collect()
     }
 
     /// For how many seconds nodes can be heard without a break; `None` if they cannot.
@@ -196,7 +235,8 @@ impl Live {
             joined_at: row.joined_at,
             revoked: row.revoked_at.is_some(),
             online: seen.online && row.revoked_at.is_none(),
-            seen_at: seen.at.max(row.seen_at),
+            // What was heard since the start goes first, not what is later: the clock may have been wrong before.
+            seen_at: seen.at.or(row.seen_at),
             reported: row.reported,
             health: seen.health.or(row.health),
             node: row.node,

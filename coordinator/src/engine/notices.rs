@@ -111,7 +111,7 @@ impl Turn<'_> {
         let nodes = self.view().signs_of_nodes()?;
         for (node, joined_at, seen_at) in &nodes {
             let heard = seen.get(node).copied().unwrap_or_default();
-            let last = heard.at.max(*seen_at);
+            let last = heard.at.or(*seen_at);
             self.look_at_silence(node, heard, *joined_at, last, silent_secs, &lasting)?;
             self.look_at_reserve(node, heard, &lasting)?;
         }

@@ -138,6 +138,18 @@ pub enum Refused {
         /// Why.
         reason: String,
     },
+    /// No group with windows has this name.
+    #[error("there is no group {group} with maintenance windows")]
+    UnknownGroup {
+        /// The name.
+        group: String,
+    },
+    /// A group that cannot be set.
+    #[error("the group cannot be set: {reason}")]
+    GroupInvalid {
+        /// Why.
+        reason: String,
+    },
     /// The rollout is not where the deed makes sense.
     #[error("cannot {deed} rollout {rollout}: {reason}")]
     RolloutNotNow {
@@ -228,6 +240,8 @@ impl Refused {
             Self::VersionTaken { .. } => "version_taken",
             Self::UnknownRollout { .. } => "unknown_rollout",
             Self::RolloutInvalid { .. } => "rollout_invalid",
+            Self::UnknownGroup { .. } => "unknown_group",
+            Self::GroupInvalid { .. } => "group_invalid",
             Self::RolloutNotNow { .. } => "rollout_not_now",
             Self::DeedInvalid { .. } => "deed_invalid",
             Self::UnknownUser { .. } => "unknown_user",
@@ -253,6 +267,7 @@ impl Refused {
             }
             Self::NoNodes => "`orangery node invite` makes a token, `orangery-agent join TOKEN` uses it on the board",
             Self::UnknownRollout { .. } => "`orangery rollout list` shows all",
+            Self::UnknownGroup { .. } => "`orangery group list` shows all",
             Self::RolloutNotNow { .. } => "`orangery rollout show` says where it is and what it waits for",
             Self::PlanChanged => "look at the new plan and apply that one",
             Self::TooManyApps { .. } => "stop an app that the node no longer needs, and wait until it has",
@@ -276,6 +291,7 @@ impl Refused {
             Self::InvalidSelector { .. }
             | Self::InviteInvalid { .. }
             | Self::RolloutInvalid { .. }
+            | Self::GroupInvalid { .. }
             | Self::DeedInvalid { .. }
             | Self::RequestInvalid { .. }
             | Self::Revoked { .. }

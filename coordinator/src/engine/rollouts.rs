@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use orangery_wire::limits::{REASON_BYTES_MAX, reason};
-use orangery_wire::rest::{Deed, DeedRequest, PlannedWave, RolloutEntry, RolloutPlan, RolloutRequest, Superseding};
+use orangery_wire::limits::{APPS_MAX, REASON_BYTES_MAX, reason};
+use orangery_wire::rest::{
+    Deed, DeedRequest, PlannedWave, RolloutEntry, RolloutPlan, RolloutRequest, ShutNode, Superseding,
+};
 use orangery_wire::{AppName, NodeId, UnixTime};
 
 use super::core::{Done, Turn};
@@ -34,6 +36,8 @@ pub enum RolloutDeed {
     Revert,
     /// Let the next wave open when it may.
     Approve,
+    /// Tell nodes outside of their maintenance windows too.
+    IgnoreWindows,
 }
 
 impl RolloutDeed {
@@ -45,6 +49,7 @@ impl RolloutDeed {
             Self::Promote => "promote",
             Self::Revert => "revert",
             Self::Approve => "approve",
+            Self::IgnoreWindows => "ignore-windows",
         }
     }
 
@@ -55,6 +60,7 @@ impl RolloutDeed {
             Self::Promote => "promoted",
             Self::Revert => "reverting",
             Self::Approve => "approved",
+            Self::IgnoreWindows => "windows_ignored",
         }
     }
 }
@@ -70,7 +76,7 @@ pub struct Beginning {
 
 /// Says what a request of somebody would begin. Changes nothing.
 pub fn begin(view: View<'_>, by: &str, request: &RolloutRequest, live: &Live, now: UnixTime) -> Done<Beginning> {
-    let fleet = Fleet::read(view, &request.app)?;
+    let fleet = Fleet::read(view, &request.app, live, now)?;
     let releases = view.releases()?;
     let checked = deed(by, &request.deed, now, false).and_then(|deed| {
         check_selectors(&request.to, &fleet)?;
@@ -94,6 +100,7 @@ pub fn begin(view: View<'_>, by: &str, request: &RolloutRequest, live: &Live, no
         waves: planned_waves(&rollout),
         left_out,
         supersedes: superseding(view, &rollout)?,
+        shut: shut(&rollout, &scene),
     };
     // Who is left out, and why, is shown and does not count: reasons may change by the minute.
     let agreed = (&rollout.release, &plan.waves, &plan.supersedes, rollout.id);
@@ -121,6 +128,17 @@ fn planned_waves(rollout: &Rollout) -> Vec<PlannedWave> {
         approve: wave.rule.approve,
     };
     rollout.waves.iter().enumerate().map(wave).collect()
+}
+
+/// Who is not told at once because of its windows.
+fn shut(rollout: &Rollout, scene: &rollout::Scene) -> Vec<ShutNode> {
+    let shut = |node: &NodeId| match &scene.nodes.get(node)?.window {
+        Some(rollout::Window::Shut(shut)) if rollout.ignores_windows.is_none() => {
+            Some(ShutNode { node: node.clone(), opens_at: shut.opens_at, text: rollout::opens(shut, scene.now) })
+        }
+        _ => None,
+    };
+    rollout.turns.keys().filter_map(shut).collect()
 }
 
 /// What rollouts of the same app that are under way would lose.
@@ -196,6 +214,7 @@ impl Turn<'_> {
             RolloutDeed::Promote => next.promote(&deed).map(Some),
             RolloutDeed::Revert => next.revert(&deed).map(|()| None),
             RolloutDeed::Approve => next.approve(&deed).map(Some),
+            RolloutDeed::IgnoreWindows => next.ignore_windows(&deed).map(|()| None),
         };
         let wave = match done {
             Ok(wave) => wave.and_then(|wave| u32::try_from(wave).ok()),
@@ -233,8 +252,11 @@ impl Turn<'_> {
         if only_time == *before && passed < KEEP_TIME_SECS {
             return Ok(());
         }
+        // Nearly no node has so many apps: whether one must go is asked once, not of each node.
+        let full = if planned.assign.is_empty() { Vec::new() } else { self.view().nodes_with_apps(APPS_MAX)? };
         for Telling { node, generation, release } in &planned.assign {
-            if let Some(row) = self.view().node(node)?
+            if full.contains(node)
+                && let Some(row) = self.view().node(node)?
                 && self.view().desired_apps(node)?.iter().all(|desired| desired.app != next.app)
             {
                 // There is room: the planner leaves out those that have none.
@@ -321,7 +343,7 @@ impl<'a> Scenes<'a> {
         let Some(release) = self.view.release(&rollout.app, &rollout.release.version)? else { return Ok(None) };
         let fleet = match self.fleets.entry(rollout.app.clone()) {
             Entry::Occupied(read) => read.into_mut(),
-            Entry::Vacant(place) => place.insert(Fleet::read(self.view, &rollout.app)?),
+            Entry::Vacant(place) => place.insert(Fleet::read(self.view, &rollout.app, self.live, self.now)?),
         };
         // Whoever a newer rollout chose stays with it, when that has ended too.
         let newer = self.view.rollouts_after(rollout.id)?.into_iter().filter(|newer| newer.app == rollout.app);

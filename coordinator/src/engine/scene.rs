@@ -8,10 +8,11 @@ use orangery_wire::rest::HoldView;
 use orangery_wire::{AppName, NodeId, UnixTime};
 
 use super::deploy::is_gone;
+use super::groups::Groups;
 use super::live::Live;
 use super::plan::Selector;
 pub use crate::rollout::describe_hold;
-use crate::rollout::{NodeFacts, Scene, incompatible};
+use crate::rollout::{NodeFacts, Scene, Window, incompatible};
 use crate::store::{NodeRow, ReleaseRow, StoreError, View};
 
 /// The fleet as far as rollouts of one app ask.
@@ -22,11 +23,12 @@ pub struct Fleet {
     /// Nodes that cannot be told about one more app.
     full: BTreeSet<NodeId>,
     app: AppName,
+    windows: BTreeMap<NodeId, Window>,
 }
 
 impl Fleet {
-    /// Reads it.
-    pub fn read(view: View<'_>, app: &AppName) -> Result<Self, StoreError> {
+    /// Reads it, with what windows say at this moment.
+    pub fn read(view: View<'_>, app: &AppName, live: &Live, now: UnixTime) -> Result<Self, StoreError> {
         let (nodes, desired) = (view.nodes()?, view.desired_of(app)?);
         let mut full = BTreeSet::new();
         for node in view.nodes_with_apps(APPS_MAX)? {
@@ -37,7 +39,8 @@ impl Fleet {
                 full.insert(node);
             }
         }
-        Ok(Self { nodes, desired, holds: view.holds()?, full, app: app.clone() })
+        let windows = Groups::read(view, live)?.look(&nodes, now);
+        Ok(Self { nodes, desired, holds: view.holds()?, full, app: app.clone(), windows })
     }
 
     /// All nodes.
@@ -80,6 +83,7 @@ impl Fleet {
             held: self.holds.get(&row.node).and_then(|holds| held(holds, &self.app)),
             unfit: unfit.or_else(|| self.full.contains(&row.node).then(too_many)),
             chosen: chosen && !revoked,
+            window: self.windows.get(&row.node).cloned(),
         }
     }
 }

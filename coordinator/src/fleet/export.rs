@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Files;
 use super::files::{AppFile, FleetFile, GroupFile, HoldFile, NodeFile, Wish};
+use super::groups::written;
 use super::holds::written_reason;
 use super::parse::{FORMAT, REASON_MAX};
 use super::world::World;
@@ -43,6 +44,9 @@ pub fn export(world: &World, coordinator: Option<&str>) -> Result<Files, Unwrita
         }
     }
     let mut files = Files::new();
+    for group in &world.groups {
+        put(&mut files, format!("groups/{}.toml", group.group), &written(group))?;
+    }
     let fleet = FleetFile { format: Some(FORMAT), coordinator: coordinator.map(str::to_owned) };
     put(&mut files, "fleet.toml", &fleet)?;
     files.insert("rollouts.toml".to_owned(), ROLLOUTS.to_owned());
@@ -50,7 +54,7 @@ pub fn export(world: &World, coordinator: Option<&str>) -> Result<Files, Unwrita
         let (file, group) = app_file(world, &app, &mut nodes);
         put(&mut files, format!("apps/{app}.toml"), &file)?;
         if let Some(group) = group {
-            put(&mut files, format!("groups/{app}.toml"), &group)?;
+            put(&mut files, format!("groups/{}.toml", group_name(world, &app)), &group)?;
         }
     }
     for (node, says) in nodes {
@@ -104,7 +108,15 @@ fn app_file<'a>(
     }
     let has_it = heading.iter().filter(|(_, heading)| heading.version.as_ref() == Some(&commonest));
     let group = GroupFile { nodes: has_it.map(|(node, _)| node.node.clone()).collect(), ..GroupFile::default() };
-    (AppFile { groups: [(app.to_string(), wish)].into(), ..AppFile::default() }, Some(group))
+    (AppFile { groups: [(group_name(world, app), wish)].into(), ..AppFile::default() }, Some(group))
+}
+
+/// The group of an app's nodes has the app's name, unless another group has that.
+fn group_name(world: &World, app: &AppName) -> String {
+    let is_free = |name: &String| world.groups.iter().all(|group| group.group != *name);
+    let short = app.as_str().get(..40).unwrap_or(app.as_str());
+    let others = (1..).map(|k| format!("with-{short}-{k}"));
+    std::iter::once(app.to_string()).chain(others).find(is_free).unwrap_or_default()
 }
 
 fn put(files: &mut Files, path: impl Into<String>, value: &impl Serialize) -> Result<(), Unwritable> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orangery_wire::rest::{Allowance, OnFailure, WaveSize};
+use orangery_wire::rest::{Allowance, MaintenanceWindow, Members, OnFailure, WaveSize};
 use orangery_wire::{AppName, NodeId, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -109,6 +109,12 @@ pub struct GroupFile {
     /// Labels that a node must report, all of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Every node, whatever else stands here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// When rollouts may tell its nodes something; without one at any time. A node of two groups must be inside a window of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<MaintenanceWindow>,
 }
 
 /// `nodes/NODE.toml`: what one node has otherwise.
@@ -194,8 +200,11 @@ impl NodeFile {
 impl GroupFile {
     /// Whether a node with these labels is in it.
     pub fn has(&self, node: &NodeId, labels: Option<&BTreeMap<String, String>>) -> bool {
-        let has_labels =
-            || labels.is_some_and(|has| self.labels.iter().all(|(name, value)| has.get(name) == Some(value)));
-        self.nodes.contains(node) || (!self.labels.is_empty() && has_labels())
+        self.members().has(node, labels)
+    }
+
+    /// Who belongs to it, as the coordinator is told.
+    pub fn members(&self) -> Members {
+        Members { all: self.all, nodes: self.nodes.clone(), labels: self.labels.clone() }
     }
 }

@@ -42,13 +42,12 @@ pub fn hold_changes(desired: &Desired, world: &World) -> Vec<HoldChange> {
         let written: BTreeMap<_, _> = written.collect();
         for (app, (hold, until)) in &written {
             let there = node.holds.iter().find(|there| there.app.as_ref() == *app);
-            if there.is_none_or(|there| is_made_by_directory(there) && !is_same(there, hold, *until)) {
+            if there.is_none_or(|there| is_ours(there) && !is_same(there, hold, *until)) {
                 let reason = Some(hold.reason.clone());
                 changes.push(HoldChange { node: node.node.clone(), app: app.cloned(), reason, until: *until });
             }
         }
-        let ended =
-            node.holds.iter().filter(|there| is_made_by_directory(there) && !written.contains_key(&there.app.as_ref()));
+        let ended = node.holds.iter().filter(|there| is_ours(there) && !written.contains_key(&there.app.as_ref()));
         changes.extend(ended.map(|there| HoldChange {
             node: node.node.clone(),
             app: there.app.clone(),
@@ -65,8 +64,19 @@ pub fn written_reason(hold: &HoldView) -> &str {
     note.rsplit_once(MADE_BY).map_or(note, |(reason, _)| reason)
 }
 
-fn is_made_by_directory(hold: &HoldView) -> bool {
-    hold.deed.note.as_deref().is_some_and(|note| note.contains(MADE_BY) && note.ends_with(']'))
+fn is_ours(hold: &HoldView) -> bool {
+    is_made_by_directory(hold.deed.note.as_deref())
+}
+
+/// Whether a note says that a directory did it.
+pub fn is_made_by_directory(note: Option<&str>) -> bool {
+    note.is_some_and(|note| note.contains(MADE_BY) && note.ends_with(']'))
+}
+
+/// A note that says that a directory did it, and from which commit.
+pub fn made_note(reason: &str, commit: Option<&str>) -> String {
+    let of = commit.map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    format!("{reason}{MADE_BY}{of}]")
 }
 
 fn is_same(there: &HoldView, hold: &HoldFile, until: Option<UnixTime>) -> bool {
@@ -80,8 +90,7 @@ fn is_same(there: &HoldView, hold: &HoldFile, until: Option<UnixTime>) -> bool {
 impl HoldChange {
     /// The reason as it is kept with the hold: it says that a directory made it, and from which commit.
     pub fn note(&self, commit: Option<&str>) -> Option<String> {
-        let of = commit.map(|commit| format!(", commit {commit}")).unwrap_or_default();
-        self.reason.as_ref().map(|reason| format!("{reason}{MADE_BY}{of}]"))
+        self.reason.as_ref().map(|reason| made_note(reason, commit))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use orangery_wire::limits::REASON_BYTES_MAX;
+use orangery_wire::rest::WINDOWS_MAX;
 use orangery_wire::{AppName, NodeId, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,7 @@ use super::files::{
 };
 use super::{Files, Problems};
 use crate::nearest::{nearest, suggestion};
+use crate::windows::Schedule;
 
 /// The format of directories that this program knows.
 pub const FORMAT: u32 = 1;
@@ -94,10 +96,16 @@ impl Desired {
             self.check_app_file(app, says, problems);
         }
         for (group, says) in &self.groups {
-            if says.nodes.is_empty() && says.labels.is_empty() {
+            if says.members().is_nobody() {
                 problems.add(format!(
                     "groups/{group}.toml says of no node that it belongs to it: write `nodes` or `labels`"
                 ));
+            }
+            if says.windows.len() > WINDOWS_MAX {
+                problems.add(format!("groups/{group}.toml: a group has at most {WINDOWS_MAX} windows"));
+            }
+            if let Err(rule) = Schedule::new(&says.windows) {
+                problems.add(format!("groups/{group}.toml: {rule}"));
             }
         }
         for (node, says) in &self.nodes {

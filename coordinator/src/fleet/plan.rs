@@ -1,9 +1,12 @@
 //! A plan: what is to be done, with the waves that the coordinator makes of it and a digest of all that it rests on.
 
-use orangery_wire::rest::{DeedRequest, DeployRequest, PlannedWave, RolloutPlan, RolloutRequest, Superseding};
+use orangery_wire::rest::{
+    DeedRequest, DeployRequest, PlannedWave, RolloutPlan, RolloutRequest, ShutNode, Superseding,
+};
 use orangery_wire::{AppName, Digest, Generation, NodeId, ReleaseId};
 use serde::Serialize;
 
+use super::groups::GroupChange;
 use super::holds::HoldChange;
 use super::parse::Desired;
 use super::steps::{Draft, DraftRollout, Kept, Step};
@@ -31,6 +34,8 @@ pub struct Plan {
 /// What of a draft needs no word of the coordinator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Rest {
+    /// Groups whose maintenance windows are set or taken away.
+    pub groups: Vec<GroupChange>,
     /// Holds that are set or ended.
     pub holds: Vec<HoldChange>,
     /// Nodes that would change and are held.
@@ -65,6 +70,8 @@ pub struct PlannedRollout {
     pub waves: Vec<PlannedWave>,
     /// Rollouts that lose nodes to it.
     pub supersedes: Vec<Superseding>,
+    /// Nodes whose maintenance window is shut now, by the windows that there were when this was planned.
+    pub shut: Vec<ShutNode>,
     /// What changes on each of its nodes.
     pub steps: Vec<Step>,
 }
@@ -92,6 +99,7 @@ impl PlannedStop {
 #[derive(Serialize)]
 struct Agreed<'a> {
     desired: &'a Desired,
+    groups: &'a [GroupChange],
     holds: &'a [HoldChange],
     rollouts: Vec<AgreedRollout<'a>>,
     stops: Vec<(&'a AppName, &'a NodeId, Generation, Digest)>,
@@ -120,23 +128,28 @@ impl DraftRollout {
         request.to.retain(|name| name.parse().is_ok_and(|node: NodeId| steps.contains_key(&node)));
         request.plan = Some(plan.mark);
         let (app, version, steps) = (plan.app, plan.version, steps.into_values().collect());
-        let (waves, supersedes) = (plan.waves, plan.supersedes);
-        (PlannedRollout { policy, release, request, app, version, waves, supersedes, steps }, left_out)
+        let (waves, supersedes, shut) = (plan.waves, plan.supersedes, plan.shut);
+        (PlannedRollout { policy, release, request, app, version, waves, supersedes, shut, steps }, left_out)
     }
 }
 
 impl Plan {
     /// Puts a plan together, and gives it its digest.
     pub fn new(desired: &Desired, draft: Draft, rollouts: Vec<PlannedRollout>, stops: Vec<PlannedStop>) -> Self {
-        let Draft { holds, held, unfit, unknown, under_way, refused, left_alone, .. } = draft;
-        let rest = Rest { holds, held, unfit, unknown, under_way, refused, left_alone };
-        let changes = !(rollouts.is_empty() && stops.is_empty() && rest.holds.is_empty());
-        let digest = digest(desired, &rest.holds, &rollouts, &stops);
+        let Draft { groups, holds, held, unfit, unknown, under_way, refused, left_alone, .. } = draft;
+        let rest = Rest { groups, holds, held, unfit, unknown, under_way, refused, left_alone };
+        let changes = !(rollouts.is_empty() && stops.is_empty() && rest.holds.is_empty() && rest.groups.is_empty());
+        let digest = digest(desired, (&rest.groups, &rest.holds), &rollouts, &stops);
         Self { digest, changes, rollouts, stops, draft: rest }
     }
 }
 
-fn digest(desired: &Desired, holds: &[HoldChange], rollouts: &[PlannedRollout], stops: &[PlannedStop]) -> String {
+fn digest(
+    desired: &Desired,
+    (groups, holds): (&[GroupChange], &[HoldChange]),
+    rollouts: &[PlannedRollout],
+    stops: &[PlannedStop],
+) -> String {
     let rollouts = rollouts.iter().map(|rollout| AgreedRollout {
         app: &rollout.app,
         release: &rollout.release,
@@ -145,7 +158,7 @@ fn digest(desired: &Desired, holds: &[HoldChange], rollouts: &[PlannedRollout], 
         told: rollout.steps.iter().map(|step| (&step.node, step.generation)).collect(),
     });
     let stops = stops.iter().map(|stop| (&stop.step.app, &stop.step.node, stop.step.generation, stop.mark));
-    let agreed = Agreed { desired, holds, rollouts: rollouts.collect(), stops: stops.collect() };
+    let agreed = Agreed { desired, groups, holds, rollouts: rollouts.collect(), stops: stops.collect() };
     // Names, numbers and texts always have a JSON form.
     let digest = sha256::digest(&serde_json::to_vec(&agreed).unwrap_or_default());
     digest.to_string().chars().take(DIGITS).collect()

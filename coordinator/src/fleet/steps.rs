@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Problems;
 use super::files::PolicyFile;
+use super::groups::{GroupChange, group_changes};
 use super::holds::{HoldChange, held, hold_changes};
 use super::parse::{DEFAULT_POLICY, Desired};
 use super::resolve::{Resolved, Target, Unknown};
@@ -19,6 +20,8 @@ const NODES_MAX: usize = 1_000;
 /// What is to be done, and what is not and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Draft {
+    /// Groups whose maintenance windows are set or taken away.
+    pub groups: Vec<GroupChange>,
     /// Holds that are set or ended.
     pub holds: Vec<HoldChange>,
     /// Apps that stop on a node.
@@ -122,6 +125,7 @@ pub struct Alone {
 pub fn draft(desired: &Desired, resolved: &Resolved, world: &World) -> Result<Draft, Problems> {
     let mut problems = Problems::default();
     let mut draft = Draft {
+        groups: group_changes(desired, world),
         holds: hold_changes(desired, world),
         unknown: resolved.unknown.clone(),
         under_way: under_way(desired, world),
@@ -261,6 +265,7 @@ fn rollout(
         policy: policy.rules(),
         deed: orangery_wire::rest::DeedRequest::default(),
         plan: None,
+        ignore_windows: false,
     };
     let request =
         without_empty_waves(world, &release.id, request).map_err(|e| format!("rollouts.toml: [{name}]: {e}"))?;

@@ -298,6 +298,50 @@ fn a_plan_of_what_was_exported_is_empty() {
     assert!(files["nodes/garage.toml"].contains("1.1.0") && !files.contains_key("nodes/stolen.toml"), "{files:#?}");
 }
 
+/// A group with windows as the coordinator has it.
+fn with_windows(group: &str, node: &str, window: &str, why: &str) -> orangery_wire::rest::GroupView {
+    let window: orangery_wire::rest::MaintenanceWindow = window.parse().unwrap();
+    let view = json!({ "group": group, "members": { "nodes": [node] }, "count": 1, "windows": [window], "open": true,
+        "deed": { "by": "ann", "at": 1, "note": why } });
+    serde_json::from_value(view).unwrap()
+}
+
+#[test]
+fn windows_are_set_when_they_differ_and_go_with_their_lines_unless_they_were_made_by_hand() {
+    let mut world = world();
+    world.groups = vec![
+        with_windows("nights", "attic", "daily 22:00-04:00 UTC", "windows [fleet directory]"),
+        with_windows("gone", "attic", "daily 22:00-04:00 UTC", "windows [fleet directory, commit 12ab]"),
+        with_windows("by-hand", "attic", "daily 22:00-04:00 UTC", "Ann wants it"),
+    ];
+    let nights =
+        |to: &str| format!("nodes = [\"attic\"]\n[[windows]]\nfrom = \"22:00\"\nto = \"{to}\"\nzone = \"UTC\"\n");
+    let changes = |to: &str| {
+        let draft =
+            drafted(&[("groups/nights.toml", &nights(to)), ("groups/by-hand.toml", "nodes = [\"attic\"]")], &world);
+        draft.groups.iter().map(|change| (change.group.clone(), change.says.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(changes("04:00"), [("gone".to_owned(), false)]);
+    assert_eq!(changes("05:00"), [("nights".to_owned(), true), ("gone".to_owned(), false)]);
+}
+
+#[test]
+fn windows_are_exported_beside_the_groups_of_apps() {
+    let mut world = world();
+    world.nodes.push(node("hall", "south", &[("api", "0.1.0")]));
+    let api = json!({ "app": "api", "version": "0.1.0", "id": id("api", "0.1.0"), "platforms": [], "published_at": 1 });
+    world.releases.push(serde_json::from_value(api).unwrap());
+    world.groups = vec![with_windows("api", "attic", "sat,sun 02:00-05:00 Europe/Berlin", "by hand")];
+    let files = export(&world, None).unwrap();
+    let desired = Desired::parse(&files).unwrap();
+    let draft = draft(&desired, &resolve(&desired, &world).unwrap(), &world).unwrap();
+    assert_eq!((changes(&draft), draft.groups, draft.left_alone), (vec![], vec![], vec![]), "{files:#?}");
+    assert!(
+        files["groups/api.toml"].contains("Europe/Berlin") && files.contains_key("groups/with-api-1.toml"),
+        "{files:#?}"
+    );
+}
+
 #[test]
 fn an_empty_fleet_is_exported_and_understood() {
     let files = export(&World::default(), None).unwrap();

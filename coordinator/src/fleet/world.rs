@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use orangery_wire::rest::{DesiredView, NodeView, ReleaseView, RolloutView};
+use orangery_wire::rest::{DesiredView, GroupView, NodeView, ReleaseView, RolloutView};
 use orangery_wire::{AppName, Generation, Manifest, NodeId, ReleaseId, UnixTime, Version};
 
 /// All that a plan is made from.
@@ -16,6 +16,8 @@ pub struct World {
     pub releases: Vec<ReleaseView>,
     /// The newest rollouts; those that have ended do not matter.
     pub rollouts: Vec<RolloutView>,
+    /// Groups that have maintenance windows.
+    pub groups: Vec<GroupView>,
     /// The manifests of the releases that the directory names.
     pub manifests: BTreeMap<ReleaseId, Manifest>,
 }

@@ -44,7 +44,7 @@ pub enum Source {
 
 impl Source {
     /// The same, with a path below `directory`.
-    pub(super) fn below(self, directory: &Path) -> Self {
+    pub(crate) fn below(self, directory: &Path) -> Self {
         match self {
             Self::File(path) => Self::File(directory.join(path)),
             other => other,
@@ -52,7 +52,7 @@ impl Source {
     }
 
     /// Reads it. An error says where it should be, and never what is there.
-    pub(super) fn read(&self) -> Result<Secret, String> {
+    pub(crate) fn read(&self) -> Result<Secret, String> {
         let path = match self {
             Self::Inline(secret) => return checked(secret.expose()).map_err(str::to_owned),
             Self::File(path) => path.clone(),

@@ -160,5 +160,5 @@ impl Passphrases {
 }
 
 fn ask(question: &str) -> Result<Passphrase, PassphraseError> {
-    Passphrase::new(&rpassword::prompt_password(question).map_err(PassphraseError::Ask)?)
+    Passphrase::new(&crate::output::ask_secret(question).map_err(PassphraseError::Ask)?)
 }

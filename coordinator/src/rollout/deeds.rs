@@ -20,6 +20,9 @@ pub enum NotNow {
     /// Every wave is open.
     #[error("every wave is open already")]
     AllOpen,
+    /// It does so already.
+    #[error("it looks at no window already")]
+    WindowsIgnored,
 }
 
 fn halt(deed: &Deed) -> Halt {
@@ -50,6 +53,7 @@ impl Rollout {
             if let Stage::Told(told) = &mut turn.stage {
                 told.forgiven |= told.failed.is_some();
             }
+            turn.away = None;
         }
         self.status = Status::Running;
         Ok(())
@@ -84,6 +88,18 @@ impl Rollout {
             Status::Running | Status::Paused(_) | Status::Done { .. } => self.status = Status::Reverting(halt(deed)),
             _ => return self.not_now(),
         }
+        Ok(())
+    }
+
+    /// Tells nodes outside of their maintenance windows too, from now on.
+    pub fn ignore_windows(&mut self, deed: &Deed) -> Result<(), NotNow> {
+        if self.ignores_windows.is_some() {
+            return Err(NotNow::WindowsIgnored);
+        }
+        if !matches!(self.status, Status::Running | Status::Paused(_)) {
+            return self.not_now();
+        }
+        self.ignores_windows = Some(deed.clone());
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use orangery_wire::rest::OnFailure;
 use orangery_wire::{Generation, NodeId};
 
 use super::{
-    Back, Halt, LOOK_SECS_MAX, Left, NodeFacts, Rollout, Scene, Stage, Standing, Status, Turn, Waiting, Wave, waiting,
+    Back, Gate, Halt, LOOK_SECS_MAX, Left, NodeFacts, Rollout, Scene, Stage, Standing, Status, Turn, Waiting, Wave,
+    waiting,
 };
 
 /// What follows.
@@ -52,6 +53,7 @@ pub fn plan(rollout: &Rollout, scene: &Scene) -> Planned {
     let mut planner = Planner { next: rollout.clone(), scene, assign: Vec::new(), news: Vec::new() };
     if rollout.status.is_active() {
         planner.look();
+        planner.note_gate();
     }
     let waiting = waiting::all(&planner.next, scene);
     Planned { waiting, next: planner.next, assign: planner.assign, news: planner.news }
@@ -77,6 +79,19 @@ impl Planner<'_> {
             self.go_back();
         }
         self.end();
+    }
+
+    /// What it waits for now, and since when it has been that.
+    fn note_gate(&mut self) {
+        let cause = match self.next.status {
+            Status::Paused(_) => Some("paused"),
+            Status::Running => waiting::cause(&self.next, self.scene),
+            _ => None,
+        };
+        if self.next.gate.as_ref().map(|gate| gate.cause.as_str()) != cause {
+            let since = self.next.watched_secs;
+            self.next.gate = cause.map(|cause| Gate { cause: cause.to_owned(), since });
+        }
     }
 
     fn tell(&mut self, code: &'static str, wave: Option<u32>, node: Option<&NodeId>, text: impl Into<String>) {
@@ -108,7 +123,7 @@ impl Planner<'_> {
         }
         let wave = self.trailing_wave();
         for (node, facts) in late {
-            let turn = Turn { wave, noted: facts.told(), stage: Stage::Waiting };
+            let turn = Turn::new(wave, facts.told());
             self.next.turns.insert(node.clone(), turn);
             self.tell("joined_late", Some(wave), Some(node), format!("{node} is chosen now too"));
         }
@@ -136,11 +151,12 @@ impl Planner<'_> {
                 self.tell("told_otherwise", Some(turn.wave), Some(node), text);
             }
             let failure = self.next.standing_of(turn, facts, self.scene).failure();
-            if let Stage::Told(told) = &mut turn.stage
-                && told.failed != failure
+            let wave = turn.wave;
+            if let Some(failed) = turn.failed_mut()
+                && *failed != failure
             {
-                let (told_before, wave) = (std::mem::replace(&mut told.failed, failure.clone()), turn.wave);
-                if let (None, Some(reason)) = (told_before, failure) {
+                let before = std::mem::replace(failed, failure.clone());
+                if let (None, Some(reason)) = (before, failure) {
                     self.tell("failed", Some(wave), Some(node), format!("{node} failed: {reason}"));
                 }
             }
@@ -152,6 +168,7 @@ impl Planner<'_> {
     fn failed(&self, wave: usize) -> Vec<(&NodeId, &str)> {
         let failed = self.next.members(wave).filter_map(|(node, turn)| match &turn.stage {
             Stage::Told(told) if !told.forgiven => Some((node, told.failed.as_deref()?)),
+            Stage::Waiting => Some((node, turn.away.as_ref()?.failed.as_deref()?)),
             _ => None,
         });
         failed.collect()
@@ -230,6 +247,7 @@ impl Planner<'_> {
                     generation
                 });
                 turn.stage = Stage::Told(self.next.telling(generation, facts.proven().cloned()));
+                turn.away = None;
             }
         }
         self.next.turns = turns;

@@ -6,7 +6,7 @@ use orangery_wire::NodeId;
 use orangery_wire::messages::Phase;
 use orangery_wire::rest::Overdue;
 
-use super::{Back, Left, NodeFacts, Rollout, Rule, Scene, Stage, Told, Turn};
+use super::{Away, Back, Left, NodeFacts, Rollout, Rule, Scene, Shut, Stage, Status, Told, Turn, Window};
 
 /// Where a node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub enum Standing {
     Held(String),
     /// It was told nothing, and cannot run the release.
     Unfit(String),
+    /// It was told nothing, for its maintenance window is shut.
+    Shut(Shut),
+    /// It was told nothing, for its maintenance window is open and it is not connected: it would take it in later, outside.
+    Away,
     /// It was told, and has not taken that in.
     NotTaken {
         /// Whether it is connected.
@@ -87,7 +91,13 @@ impl Standing {
     /// Whether the wave cannot be judged before this changes.
     pub(super) fn is_open(&self) -> bool {
         match self {
-            Self::Ready | Self::NotTaken { .. } | Self::Working(_) | Self::NotRunning | Self::Soaking { .. } => true,
+            Self::Ready
+            | Self::Away
+            | Self::NotTaken { .. }
+            | Self::Working(_)
+            | Self::NotRunning
+            | Self::Soaking { .. } => true,
+            Self::Shut(shut) => shut.waits,
             Self::Overdue(missed) => missed.then == Overdue::Wait,
             _ => false,
         }
@@ -114,6 +124,7 @@ impl Rollout {
             Stage::Back(back) if told != back.generation => turn.stage = told_otherwise(told),
             Stage::Waiting | Stage::Told(_) | Stage::Back(_) | Stage::Left(_) => {}
         }
+        self.observe_absence(turn, facts);
         let soak_secs = self.rule(turn).map_or(0, |rule| rule.soak_secs);
         if let Stage::Told(told) = &mut turn.stage {
             self.follow(told, facts, soak_secs);
@@ -191,7 +202,7 @@ impl Rollout {
             Stage::Waiting => match (&facts.held, &facts.unfit) {
                 (Some(held), _) => Standing::Held(held.clone()),
                 (None, Some(unfit)) => Standing::Unfit(unfit.clone()),
-                (None, None) => Standing::Ready,
+                (None, None) => self.untold(turn, facts),
             },
             Stage::Back(back) => self.way_back(turn, back, facts),
             Stage::Told(told) => match self.rule(turn) {
@@ -199,6 +210,37 @@ impl Rollout {
                 None => Standing::Ready,
             },
         }
+    }
+
+    /// Whether windows matter to a node that was told nothing: only when its wave is open and it would be told.
+    fn asks_windows(&self, turn: &Turn) -> bool {
+        let is_open = self.waves.get(turn.wave as usize).is_some_and(|wave| wave.opened_at.is_some());
+        is_open && self.ignores_windows.is_none() && self.status == Status::Running
+    }
+
+    /// From when its window was first open and it was not there, until it is told, or is back and its window is shut.
+    fn observe_absence(&self, turn: &mut Turn, facts: &NodeFacts) {
+        let is_told_nothing = matches!(turn.stage, Stage::Waiting);
+        if !is_told_nothing || facts.window.is_none() || facts.online || self.ignores_windows.is_some() {
+            turn.away = None;
+        } else if self.asks_windows(turn) && facts.window == Some(Window::Open) {
+            turn.away.get_or_insert(Away { since: self.watched_secs, failed: None });
+        }
+    }
+
+    fn untold(&self, turn: &Turn, facts: &NodeFacts) -> Standing {
+        let Some(window) = facts.window.as_ref().filter(|_| self.asks_windows(turn)) else { return Standing::Ready };
+        let missed = turn
+            .away
+            .as_ref()
+            .zip(self.rule(turn))
+            .filter(|_| !facts.online)
+            .and_then(|(away, rule)| missed("start", rule.start, self.watched_secs.saturating_sub(away.since)));
+        missed.unwrap_or_else(|| match window {
+            Window::Shut(shut) => Standing::Shut(shut.clone()),
+            Window::Open if facts.online => Standing::Ready,
+            Window::Open => Standing::Away,
+        })
     }
 
     fn told(&self, told: &Told, rule: &Rule, facts: &NodeFacts, listening_secs: Option<u64>) -> Standing {

@@ -21,6 +21,7 @@ fn request(canaries: &[&str], waves: &[&str]) -> RolloutRequest {
         policy: RolloutPolicy::default(),
         deed: DeedRequest::default(),
         plan: None,
+        ignore_windows: false,
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use orangery_wire::NodeId;
 use orangery_wire::messages::Phase;
+use orangery_wire::rest::Overdue::Skip;
+use orangery_wire::{NodeId, UnixTime};
 
+use super::window::opens;
 use super::{Halt, Left, Missed, Rollout, Scene, Stage, Standing, Status, Turn};
 
 /// Where a node is in a rollout, and why.
@@ -38,7 +40,8 @@ pub(super) fn all(rollout: &Rollout, scene: &Scene) -> BTreeMap<NodeId, Waiting>
         let has_ended = matches!(standing, Standing::Soaked | Standing::Back | Standing::Left(_));
         let goes_back = matches!((&rollout.status, &turn.stage), (Status::Reverting(_), Stage::Told(_)));
         if !has_ended || goes_back {
-            waiting.insert(node.clone(), of_node(rollout, turn, &standing, facts.held.as_deref(), gate.as_ref()));
+            let held = facts.held.as_deref();
+            waiting.insert(node.clone(), of_node(rollout, turn, &standing, held, gate.as_ref(), scene.now));
         }
     }
     waiting
@@ -51,6 +54,7 @@ pub(super) fn of_node(
     standing: &Standing,
     held: Option<&str>,
     gate: Option<&(usize, Waiting)>,
+    now: UnixTime,
 ) -> Waiting {
     match (&rollout.status, &turn.stage, held) {
         (Status::Reverting(_), Stage::Told(_), Some(held)) => {
@@ -64,11 +68,19 @@ pub(super) fn of_node(
         Standing::Revoked => says("revoked", "was revoked and is told nothing"),
         Standing::Held(held) => says("held", format!("is {held}")),
         Standing::Unfit(reason) => says("unfit", format!("is left out: {reason}")),
+        Standing::Shut(shut) => says("window", opens(shut, now)),
+        Standing::Away => {
+            says("away", "is not connected, and is told only while its window is open and it is connected")
+        }
         Standing::Soaked => says("soaked", "has proven it for the whole soak"),
         Standing::Failed(reason) if is_forgiven(turn) => {
             says("failed", format!("failed ({reason}), and the rollout was resumed in spite of that"))
         }
         Standing::Failed(reason) => says("failed", format!("failed: {reason}")),
+        Standing::Overdue(missed) if matches!(turn.stage, Stage::Waiting) && missed.then == Skip => says(
+            "overdue",
+            "was away while its window was open, and the wave goes on without it; it is told in its next window if the rollout still runs then",
+        ),
         Standing::Overdue(missed) => says("overdue", overdue(missed)),
         Standing::Back => says("back", "was told to go back and has settled"),
         Standing::NotReached => {
@@ -101,6 +113,9 @@ fn code(doing: &Standing) -> &'static str {
         Standing::NotTaken { .. } => "not_taken_in",
         Standing::Soaking { .. } => "soaking",
         Standing::GoingBack { .. } => "going_back",
+        Standing::Overdue(_) => "overdue",
+        Standing::Shut(_) => "window",
+        Standing::Away => "away",
         _ => "in_progress",
     }
 }
@@ -171,17 +186,34 @@ pub(super) fn gate(rollout: &Rollout, scene: &Scene, wave: usize) -> Option<Wait
     })
 }
 
-/// What the wave ahead still waits for.
-fn undecided(rollout: &Rollout, scene: &Scene, ahead: usize) -> Option<Waiting> {
+/// Nodes of a wave that it cannot be judged without; who is furthest behind comes first, for that says most.
+fn open_of<'a>(rollout: &'a Rollout, scene: &Scene, wave: usize) -> Vec<(&'a NodeId, Standing)> {
     let standing = |(node, turn)| Some((node, rollout.standing(node, turn, scene)?));
     let mut open: Vec<(&NodeId, Standing)> =
-        rollout.members(ahead).filter_map(standing).filter(|(_, standing)| standing.is_open()).collect();
-    // Who is furthest behind says most.
+        rollout.members(wave).filter_map(standing).filter(|(_, standing)| standing.is_open()).collect();
     open.sort_by_key(|(_, standing)| matches!(standing, Standing::Soaking { .. }));
+    open
+}
+
+/// The stable word for what a rollout waits for before its next wave opens, or before it is done.
+pub(super) fn cause(rollout: &Rollout, scene: &Scene) -> Option<&'static str> {
+    let Some((wave, why)) = closed(rollout, scene) else {
+        let waves = (0..rollout.waves.len()).rev();
+        return waves.into_iter().find_map(|wave| open_of(rollout, scene, wave).first().map(|(_, it)| code(it)));
+    };
+    let open = wave.checked_sub(1).map(|ahead| open_of(rollout, scene, ahead)).unwrap_or_default();
+    Some(open.first().map_or(why.code, |(_, standing)| code(standing)))
+}
+
+/// What the wave ahead still waits for.
+fn undecided(rollout: &Rollout, scene: &Scene, ahead: usize) -> Option<Waiting> {
+    let open = open_of(rollout, scene, ahead);
     let (node, standing) = open.first()?;
     let doing = match standing {
         Standing::Overdue(missed) => overdue(missed),
         Standing::Ready => "is about to be told".to_owned(),
+        Standing::Shut(shut) => opens(shut, scene.now),
+        Standing::Away => "is not connected while its window is open".to_owned(),
         doing => doing_text(doing),
     };
     let others = match open.len() - 1 {
@@ -216,7 +248,7 @@ impl Rollout {
     pub fn place(&self, scene: &Scene, node: &NodeId) -> Option<Waiting> {
         let (turn, facts) = (self.turns.get(node)?, scene.nodes.get(node)?);
         let standing = self.standing_of(turn, facts, scene);
-        Some(of_node(self, turn, &standing, facts.held.as_deref(), closed(self, scene).as_ref()))
+        Some(of_node(self, turn, &standing, facts.held.as_deref(), closed(self, scene).as_ref(), scene.now))
     }
 
     /// Where every node is, and why.
@@ -225,7 +257,8 @@ impl Rollout {
         let place = |(node, turn): (&NodeId, &Turn)| {
             let facts = scene.nodes.get(node)?;
             let standing = self.standing_of(turn, facts, scene);
-            Some((node.clone(), of_node(self, turn, &standing, facts.held.as_deref(), gate.as_ref())))
+            let held = facts.held.as_deref();
+            Some((node.clone(), of_node(self, turn, &standing, held, gate.as_ref(), scene.now)))
         };
         self.turns.iter().filter_map(place).collect()
     }

@@ -6,7 +6,7 @@ use orangery_wire::messages::ReleaseRef;
 use orangery_wire::rest::{Allowance, Deadline, Deed, LeftOut, RolloutPolicy, RolloutRequest, WaveSize};
 use orangery_wire::{NodeId, ReleaseId};
 
-use super::{Rollout, RolloutId, Rule, Scene, Stage, Status, Turn, Wave};
+use super::{Rollout, RolloutId, Rule, Scene, Status, Turn, Wave};
 use crate::sha256;
 
 /// Most waves that a request may name.
@@ -86,7 +86,7 @@ pub fn begin(
     for (wave, (nodes, _)) in (0..).zip(&waves) {
         for node in nodes {
             let noted = scene.nodes.get(node).map_or(0, super::NodeFacts::told);
-            turns.insert(node.clone(), Turn { wave, noted, stage: Stage::Waiting });
+            turns.insert(node.clone(), Turn::new(wave, noted));
         }
     }
     let rollout = Rollout {
@@ -94,12 +94,14 @@ pub fn begin(
         app: request.app.clone(),
         release,
         to: request.to.clone(),
+        ignores_windows: request.ignore_windows.then(|| begun.clone()),
         begun,
         on_failure: request.policy.on_failure,
         waves: waves.into_iter().map(|(_, rule)| Wave::new(rule, false)).collect(),
         status: Status::Running,
         watched_secs: 0,
         looked_at: scene.now,
+        gate: None,
         turns,
     };
     Ok((rollout, left_out))

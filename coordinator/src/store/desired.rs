@@ -47,7 +47,7 @@ impl View<'_> {
     pub fn desired(&self, node: &NodeId) -> Result<Option<Desired>, StoreError> {
         let apps = self.desired_apps(node)?;
         let Some(generation) = apps.iter().map(|app| app.generation).max() else { return Ok(None) };
-        Ok(Some(Desired { format: FORMAT, node: node.clone(), generation, apps }))
+        Ok(Some(Desired { format: FORMAT, node: node.clone(), generation, apps, show: Vec::new() }))
     }
 
     /// The nodes that should run something.

@@ -4,6 +4,7 @@ mod sizes;
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::ShutNode;
 use crate::ids::{AppName, Digest, Generation, NodeId, ReleaseId, UnixTime, Version};
 pub use sizes::{Allowance, WaveSize};
 
@@ -33,6 +34,9 @@ pub struct RolloutRequest {
     /// The plan's own mark: refused when the plan has changed since it was shown.
     #[serde(default)]
     pub plan: Option<Digest>,
+    /// Whether nodes are told outside of their maintenance windows too: for emergencies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_windows: bool,
 }
 
 /// A time, and what it means for a node when it has passed.
@@ -107,8 +111,8 @@ impl Default for RolloutPolicy {
     }
 }
 
-/// Why something is asked for: `POST /v1/rollouts/ID/pause`, `resume`, `promote`, `revert`, `approve`. Who asks is whose token
-/// comes with it.
+/// Why something is asked for: `POST /v1/rollouts/ID/pause`, `resume`, `promote`, `revert`, `approve`, `ignore-windows`. Who asks is
+/// whose token comes with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -148,6 +152,9 @@ pub struct RolloutPlan {
     pub left_out: Vec<LeftOut>,
     /// Rollouts of the app that are under way and lose nodes to this one.
     pub supersedes: Vec<Superseding>,
+    /// Nodes whose maintenance window is shut now. What is told of them changes with time and is no part of the mark.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shut: Vec<ShutNode>,
 }
 
 /// One wave of a plan.
@@ -206,6 +213,9 @@ pub struct RolloutView {
     pub on_failure: OnFailure,
     /// Who began it.
     pub begun: Deed,
+    /// Who lets it tell nodes outside of their maintenance windows, if somebody does.
+    #[serde(default)]
+    pub ignores_windows: Option<Deed>,
     /// The waves.
     pub waves: Vec<WaveView>,
     /// What was done with it and what came of it, oldest first; the newest 200.
@@ -246,7 +256,7 @@ pub struct WaveView {
 pub struct RolloutNode {
     /// The node.
     pub node: NodeId,
-    /// A stable word: `wave_ahead`, `approval`, `nobody_proved`, `paused`, `reverting`, `held`, `unfit`, `revoked`, `not_taken_in`,
+    /// A stable word: `wave_ahead`, `approval`, `nobody_proved`, `window`, `away`, `paused`, `reverting`, `held`, `unfit`, `revoked`, `not_taken_in`,
     /// `in_progress`, `soaking`, `overdue`, `failed`, `soaked`, `going_back`, `back`, `superseded`, `told_otherwise`, `not_reached`,
     /// `not_told`.
     pub state: String,
@@ -267,7 +277,7 @@ pub struct RolloutEntry {
     /// When.
     pub at: UnixTime,
     /// A stable word: `begun`, `wave_opened`, `failed`, `paused`, `resumed`, `approved`, `promoted`, `reverting`, `reverted`, `done`,
-    /// `joined_late`, `superseded`, `told_otherwise`.
+    /// `joined_late`, `superseded`, `told_otherwise`, `windows_ignored`.
     pub code: String,
     /// Who did it; `None` if the rollout did.
     #[serde(default)]

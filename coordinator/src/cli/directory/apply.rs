@@ -2,39 +2,52 @@
 
 use anyhow::{Context as _, bail};
 use orangery_wire::rest::{
-    DeedRequest, HoldRequest, HoldView, Plan as Deployment, ReleaseHoldRequest, RolloutPlan, RolloutRequest,
+    DeedRequest, GroupView, HoldRequest, HoldView, Plan as Deployment, ReleaseHoldRequest, RolloutPlan, RolloutRequest,
     RolloutView,
 };
 use serde_json::{Value, json};
 
-use super::ApplyArgs;
-use super::checkout::Checkout;
 use crate::client::Client;
-use crate::fleet::{HoldChange, Plan, PlannedRollout, PlannedStop};
+use crate::fleet::{GroupChange, HoldChange, Plan, PlannedRollout, PlannedStop};
 use crate::output;
 
-/// Does a plan: holds, then rollouts, then what stops. Says what had been done when it cannot go on.
-pub async fn apply(client: &Client, plan: &Plan, args: &ApplyArgs, checkout: Option<&Checkout>) -> anyhow::Result<()> {
-    let mut work = Work { client, plan, args, checkout, done: 0 };
-    let all = plan.draft.holds.len() + plan.rollouts.len() + plan.stops.len();
-    let directory = args.directory.display();
+/// How a plan is done and what is kept of it.
+pub struct How<'a> {
+    /// What follows `orangery plan` where it shows what is left.
+    pub place: String,
+    /// Why, in the words of whoever applies it.
+    pub note: Option<&'a str>,
+    /// The commit in words, if it is of one.
+    pub origin: Option<String>,
+    /// The commit's id, if it is of one.
+    pub commit: Option<&'a str>,
+    /// Whether deeds are said as JSON.
+    pub json: bool,
+}
+
+/// Does a plan: windows, then holds, then rollouts, then what stops. Says what had been done when it cannot go on.
+pub async fn apply(client: &Client, plan: &Plan, how: &How<'_>) -> anyhow::Result<()> {
+    let mut work = Work { client, plan, how, done: 0 };
+    let all = plan.draft.groups.len() + plan.draft.holds.len() + plan.rollouts.len() + plan.stops.len();
     work.all().await.with_context(|| {
-        let done = work.done;
-        format!("{done} of {all} changes were made before this; `orangery plan {directory}` shows what is left")
+        let (done, place) = (work.done, &how.place);
+        format!("{done} of {all} changes were made before this; `orangery plan {place}` shows what is left")
     })
 }
 
 struct Work<'a> {
     client: &'a Client,
     plan: &'a Plan,
-    args: &'a ApplyArgs,
-    checkout: Option<&'a Checkout>,
+    how: &'a How<'a>,
     done: usize,
 }
 
 impl Work<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
         let plan = self.plan;
+        for change in &plan.draft.groups {
+            self.group(change).await?;
+        }
         for change in &plan.draft.holds {
             self.hold(change).await?;
         }
@@ -57,6 +70,22 @@ impl Work<'_> {
         Ok(())
     }
 
+    async fn group(&mut self, change: &GroupChange) -> anyhow::Result<()> {
+        let group = &change.group;
+        let commit = self.how.commit;
+        let path = format!("/v1/groups/{group}");
+        let failed = || format!("cannot change the windows of the group {group}");
+        let done = if let Some(request) = change.request(commit) {
+            let _: GroupView = self.client.post(&path, &request).await.with_context(failed)?;
+            "has its maintenance windows"
+        } else {
+            let deed = self.deed();
+            self.client.post_unanswered(&format!("{path}/remove"), &deed).await.with_context(failed)?;
+            "has no maintenance windows any more"
+        };
+        self.tell(&format!("The group {group} {done}."), &json!({ "group": group, "windows": change.says.is_some() }))
+    }
+
     async fn hold(&mut self, change: &HoldChange) -> anyhow::Result<()> {
         let HoldChange { node, app, reason, until } = change;
         let what = app.as_ref().map_or_else(|| node.to_string(), |app| format!("{app} on {node}"));
@@ -66,7 +95,7 @@ impl Work<'_> {
             return self.tell(&format!("{what} is not held any more."), &json!({ "released": node, "app": app }));
         }
         let expires_secs = until.map(|until| until.saturating_sub(output::now()).max(1));
-        let note = change.note(self.checkout.map(|checkout| checkout.commit.as_str()));
+        let note = change.note(self.how.commit);
         let deed = DeedRequest { note };
         let request = HoldRequest { app: app.clone(), expires_secs, deed };
         let _: HoldView = self.client.post(&format!("/v1/nodes/{node}/hold"), &request).await?;
@@ -95,14 +124,14 @@ impl Work<'_> {
 
     /// By which plan of which commit.
     fn deed(&self) -> DeedRequest {
-        let own = self.args.note.as_ref().map(|note| format!("{note}; ")).unwrap_or_default();
-        let commit = self.checkout.map(|checkout| format!(" of {}", checkout.text())).unwrap_or_default();
+        let own = self.how.note.map(|note| format!("{note}; ")).unwrap_or_default();
+        let commit = self.how.origin.as_ref().map(|origin| format!(" of {origin}")).unwrap_or_default();
         DeedRequest { note: Some(format!("{own}fleet plan {}{commit}", self.plan.digest)) }
     }
 
     fn tell(&mut self, text: &str, done: &Value) -> anyhow::Result<()> {
         self.done += 1;
-        if self.args.json {
+        if self.how.json {
             output::json_line(&json!({ "done": done }))?;
         } else {
             output::line(text)?;

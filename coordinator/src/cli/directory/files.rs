@@ -49,6 +49,11 @@ pub fn read(directory: &Path) -> Result<Desired, DirectoryError> {
     Desired::parse(&found.files).map_err(|problems| DirectoryError::Unsound { path: directory.to_owned(), problems })
 }
 
+/// Whether a name is passed over: what belongs to git or an editor, and what is for people.
+pub fn is_passed_over(name: &str) -> bool {
+    name.starts_with('.') || Path::new(name).extension().is_some_and(|end| end == "md")
+}
+
 #[derive(Default)]
 struct Found {
     files: Files,
@@ -62,8 +67,7 @@ impl Found {
             let entry = entry.map_err(|source| io("list", directory, source))?;
             let path = entry.path();
             let name = entry.file_name().into_string().map_err(|_| refused(&path, "its name is no text".to_owned()))?;
-            // What belongs to git or an editor, and what is for people.
-            if name.starts_with('.') || Path::new(&name).extension().is_some_and(|end| end == "md") {
+            if is_passed_over(&name) {
                 continue;
             }
             let kind = entry.file_type().map_err(|source| io("look at", &path, source))?;
@@ -153,7 +157,8 @@ fn io(deed: &'static str, path: &Path, source: std::io::Error) -> DirectoryError
     DirectoryError::Io { deed, path: path.to_owned(), source }
 }
 
-fn refused(path: &Path, rule: String) -> DirectoryError {
+/// Says by which rule something is no part of a fleet directory.
+pub fn refused(path: &Path, rule: String) -> DirectoryError {
     DirectoryError::Refused { path: path.to_owned(), rule }
 }
 
@@ -198,6 +203,21 @@ mod tests {
         assert!(wrong(&directory(&[])).contains("it has no fleet files"));
         let gone = read(Path::new("/nowhere/at/all")).unwrap_err();
         assert_eq!(gone.to_string(), "cannot list /nowhere/at/all");
+    }
+
+    #[test]
+    fn a_huge_directory_is_refused_by_its_number_of_files_and_their_bytes() {
+        let many = directory(&[("nodes/a.toml", b"")]);
+        for k in 0..FILES_MAX {
+            fs::write(many.path().join(format!("nodes/n{k}.toml")), b"").unwrap();
+        }
+        assert!(wrong(&many).contains("it has more than 20000 files"), "{}", wrong(&many));
+        let much = directory(&[("nodes/a.toml", b"")]);
+        for k in 0..33 {
+            let file = File::create(much.path().join(format!("nodes/n{k}.toml"))).unwrap();
+            file.set_len(FILE_BYTES_MAX).unwrap();
+        }
+        assert!(wrong(&much).contains("its files have more than 33554432 bytes"), "{}", wrong(&much));
     }
 
     #[test]

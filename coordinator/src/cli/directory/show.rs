@@ -4,8 +4,9 @@ use orangery_wire::rest::PlannedWave;
 use orangery_wire::{NodeId, Version};
 
 use super::checkout::Checkout;
-use crate::cli::rollout::named;
-use crate::fleet::{HoldChange, Kept, Plan, PlannedRollout, Step};
+use crate::cli::group::who;
+use crate::cli::rollout::{named, shut};
+use crate::fleet::{GroupChange, HoldChange, Kept, Plan, PlannedRollout, Step};
 use crate::output::{self, Tone, Word};
 use crate::span;
 
@@ -16,6 +17,7 @@ pub fn text(plan: &Plan, checkout: Option<&Checkout>) -> String {
         let rows: Vec<_> = plan.stops.iter().map(|stop| row(None, &stop.step)).collect();
         parts.push(format!("To be stopped, at once:\n{}", output::table(&header("app"), &rows)));
     }
+    list(&mut parts, "Maintenance windows:", plan.draft.groups.iter().map(group));
     list(&mut parts, "Holds:", plan.draft.holds.iter().map(hold));
     list(&mut parts, "Held, and left as they are:", plan.draft.held.iter().map(kept));
     list(&mut parts, "Cannot run it, and left as they are:", plan.draft.unfit.iter().map(kept));
@@ -71,6 +73,7 @@ fn rollout(rollout: &PlannedRollout) -> String {
         let names: Vec<&str> = older.nodes.iter().map(NodeId::as_str).collect();
         format!("rollout {} of {} loses: {}", older.rollout, older.version, named(&names))
     }));
+    lines.extend(shut(&rollout.shut));
     lines.join("\n")
 }
 
@@ -117,6 +120,12 @@ fn hold(change: &HoldChange) -> String {
         Some(reason) => format!("hold {app}{}{until}: {reason}", change.node),
         None => format!("end the hold of {app}{}", change.node),
     }
+}
+
+fn group(change: &GroupChange) -> String {
+    let Some(says) = &change.says else { return format!("the group {} has none any more", change.group) };
+    let windows: Vec<String> = says.windows.iter().map(ToString::to_string).collect();
+    format!("the group {} ({}): {}", change.group, who(&says.members()), windows.join("; "))
 }
 
 fn kept(kept: &Kept) -> String {

@@ -17,8 +17,8 @@ const TRIES: usize = 3;
 /// The fleet as it is. Manifests are not in it yet.
 pub async fn world(client: &Client) -> anyhow::Result<World> {
     let (nodes, releases) = (client.get("/v1/nodes").await?, client.get("/v1/releases").await?);
-    let rollouts = client.get("/v1/rollouts").await?;
-    Ok(World { now: output::now(), nodes, releases, rollouts, manifests: BTreeMap::new() })
+    let (rollouts, groups) = (client.get("/v1/rollouts").await?, client.get("/v1/groups").await?);
+    Ok(World { now: output::now(), nodes, releases, rollouts, groups, manifests: BTreeMap::new() })
 }
 
 /// Plans what a directory says. The answers that it takes are given at different times: if what was to be done is not the
@@ -48,7 +48,8 @@ fn is_same(before: &Draft, after: &Draft) -> bool {
         };
         draft.rollouts.iter().map(told).collect::<Vec<_>>()
     };
-    before.holds == after.holds && stops(before) == stops(after) && rollouts(before) == rollouts(after)
+    let states = before.holds == after.holds && before.groups == after.groups;
+    states && stops(before) == stops(after) && rollouts(before) == rollouts(after)
 }
 
 async fn drafted(client: &Client, desired: &Desired) -> anyhow::Result<Draft> {

@@ -32,10 +32,13 @@ pub enum RolloutCommand {
     Revert(DeedArgs),
     /// Approve the next wave: it opens when the one ahead has passed
     Approve(DeedArgs),
+    /// Tell nodes outside of their maintenance windows too, from now on: for emergencies
+    IgnoreWindows(DeedArgs),
 }
 
 /// `orangery rollout start`
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "they are options of a command line")]
 pub struct StartArgs {
     /// The release, as APP@VERSION
     #[arg(value_name = "APP@VERSION")]
@@ -70,6 +73,9 @@ pub struct StartArgs {
     /// Time from taking it in to the proof, and what the node counts as after that
     #[arg(long, value_name = "TIME[:THEN]", default_value = "4h:fail")]
     pub done_within: Within,
+    /// Tell nodes outside of their maintenance windows too: for emergencies
+    #[arg(long)]
+    pub ignore_windows: bool,
     /// Why
     #[arg(long)]
     pub note: Option<String>,
@@ -139,6 +145,7 @@ impl StartArgs {
             },
             deed: DeedRequest { note: self.note.clone() },
             plan: None,
+            ignore_windows: self.ignore_windows,
         }
     }
 }

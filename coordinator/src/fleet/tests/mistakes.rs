@@ -55,6 +55,21 @@ fn a_value_that_is_none_is_told_with_its_file_and_the_rule() {
         ("rollouts.toml", "[default]\nfailures = [\"x\"]", "is no number of failures"),
         ("rollouts.toml", "[default]\ndone_within = \"1h:never\"", "write fail, skip or wait"),
         ("groups/north.toml", "", "groups/north.toml says of no node that it belongs to it"),
+        (
+            "groups/north.toml",
+            "all = true\n[[windows]]\nfrom = \"2:00\"\nto = \"03:00\"\nzone = \"UTC\"",
+            "write HH:MM from 00:00",
+        ),
+        (
+            "groups/north.toml",
+            "all = true\n[[windows]]\nfrom = \"02:00\"\nto = \"02:00\"\nzone = \"UTC\"",
+            "groups/north.toml: a window from 02:00 to 02:00 never opens",
+        ),
+        (
+            "groups/north.toml",
+            "all = true\n[[windows]]\nfrom = \"02:00\"\nto = \"03:00\"\nzone = \"Europe/Berlim\"",
+            "there is no time zone Europe/Berlim; did you mean Europe/Berlin?",
+        ),
         ("nodes/attic.toml", "[hold]\nreason = \" \"", "nodes/attic.toml: the reason of a hold has from 1 to"),
         ("nodes/attic.toml", "[hold]\nreason = \"a\\nb\"", "no control characters"),
         (

@@ -8,6 +8,7 @@ use orangery_wire::rest::{Deed, RolloutRequest};
 use orangery_wire::{NodeId, UnixTime};
 
 use crate::node::{app, release};
+use crate::windows::{self, Round};
 
 /// When virtual time begins, by a clock that is right.
 pub const EPOCH: UnixTime = 1_800_000_000;
@@ -35,6 +36,8 @@ pub struct Known {
     pub online: bool,
     pub hold: Option<Hold>,
     pub site: &'static str,
+    /// Its windows, each of another group.
+    pub rounds: Vec<Round>,
 }
 
 /// The coordinator.
@@ -89,6 +92,7 @@ impl Center {
                 held: known.hold.as_ref().map(|hold| format!("held: {}", hold.reason)),
                 unfit: None,
                 chosen: Self::matches(to, node, known) && !is_claimed,
+                window: windows::look(&known.rounds, self.clock(now)),
             };
             (node.clone(), facts)
         };

@@ -1,6 +1,6 @@
 //! What goes wrong, who changes their mind, and which fault is planted.
 
-use orangery::rollout::{self, Planned, RolloutId, Scene, Stage, Standing, Status, Telling};
+use orangery::rollout::{self, Planned, RolloutId, Scene, Stage, Standing, Status, Telling, Window};
 use orangery_sim::Random;
 use orangery_wire::messages::Phase;
 use orangery_wire::rest::{Allowance, Deadline, OnFailure, Overdue, RolloutPolicy, RolloutRequest, WaveSize};
@@ -14,7 +14,7 @@ use crate::world::{Due, TICK, World};
 /// When faults stop.
 const FAULTS_END: u64 = 6_000;
 /// The longest until all must be at rest then: it is longer than all deadlines of all waves together.
-const REST_WITHIN: u64 = 6 * 3_600;
+const REST_WITHIN: u64 = 10 * 3_600;
 
 /// Lives through a world: faults and people for a while, then quiet, in which all must come to rest.
 pub fn live(world: &mut World) {
@@ -35,6 +35,7 @@ pub fn live(world: &mut World) {
 
 fn prepare(world: &mut World) {
     let nodes = world.nodes.len();
+    crate::windows::prepare(world);
     world.laws.kills_per_thousand = world.random.below(8);
     // Some have not joined yet.
     if nodes > 5 && world.random.percent(50) {
@@ -65,6 +66,8 @@ fn count(world: &mut World) {
     counts.superseded = center.count(|status| matches!(status, Status::Superseded { .. }));
     counts.late =
         center.rollouts.values().filter(|rollout| rollout.waves.iter().any(|wave| wave.trailing)).count() as u64;
+    (counts.shut, counts.missed) = (world.laws.shut, world.laws.missed);
+    counts.ignored = center.rollouts.values().filter(|rollout| rollout.ignores_windows.is_some()).count() as u64;
     counts.promoted =
         center.rollouts.values().filter(|rollout| rollout.waves.iter().any(|wave| wave.promoted.is_some())).count()
             as u64;
@@ -127,6 +130,7 @@ pub fn person(world: &mut World) {
         6..=7 => drop(world.deed(id, "approve", None)),
         8 => drop(world.deed(id, "revert", None)),
         9 => hold(world),
+        11 if world.random.percent(30) => drop(world.deed(id, "ignore-windows", None)),
         _ => let_join(world),
     }
 }
@@ -200,6 +204,7 @@ fn request(random: &mut Random, number: u8, nodes: usize) -> RolloutRequest {
         policy,
         deed: orangery_wire::rest::DeedRequest::default(),
         plan: None,
+        ignore_windows: false,
     }
 }
 
@@ -238,6 +243,13 @@ fn plant_before(mutant: Mutant, rollout: &mut rollout::Rollout, seen: &mut Scene
         match mutant {
             Mutant::SilenceIsProof => facts.heard_secs = Some(0),
             Mutant::HoldIsIgnored => facts.held = None,
+            Mutant::WindowIsIgnored => facts.window = None,
+            Mutant::AwayIsTold => facts.online |= facts.window.is_some(),
+            Mutant::ShutIsPassed => {
+                if let Some(Window::Shut(shut)) = &mut facts.window {
+                    shut.waits = false;
+                }
+            }
             Mutant::InstalledCounts => {
                 if let Some(report) = facts.report.as_mut().filter(|report| report.phase != Phase::Settled) {
                     report.phase = Phase::Settled;
@@ -315,8 +327,12 @@ fn moves(world: &World, id: RolloutId) -> Option<String> {
     let is_free = |standing: &Standing| {
         matches!(
             standing,
-            Standing::NotTaken { .. } | Standing::Working(_) | Standing::Soaking { .. } | Standing::GoingBack { .. }
-        )
+            Standing::NotTaken { .. }
+                | Standing::Working(_)
+                | Standing::Soaking { .. }
+                | Standing::GoingBack { .. }
+                | Standing::Away
+        ) || matches!(standing, Standing::Shut(shut) if shut.waits)
     };
     match next.status {
         Status::Paused(_) => None,

@@ -20,11 +20,14 @@ pub enum Mutant {
     DeadlinesNeverEnd,
     ReasonIsMissing,
     ReasonIsOld,
+    WindowIsIgnored,
+    AwayIsTold,
+    ShutIsPassed,
 }
 
 impl Mutant {
     /// Each, with the laws that are about it.
-    pub const ALL: [(Self, &'static [Law]); 13] = [
+    pub const ALL: [(Self, &'static [Law]); 16] = [
         (Self::SoakIsSkipped, &[Law::WaveHasSoaked]),
         (Self::LimitIsIgnored, &[Law::NothingAfterTheLimit]),
         (Self::UnopenedIsTold, &[Law::OnlyOpenedWaves]),
@@ -39,6 +42,9 @@ impl Mutant {
         (Self::DeadlinesNeverEnd, &[Law::AllComesToRest]),
         (Self::ReasonIsMissing, &[Law::ReasonIsTrue]),
         (Self::ReasonIsOld, &[Law::ReasonIsTrue]),
+        (Self::WindowIsIgnored, &[Law::WindowIsKept]),
+        (Self::AwayIsTold, &[Law::WindowIsKept]),
+        (Self::ShutIsPassed, &[Law::WaveHasSoaked]),
     ];
 }
 
@@ -74,11 +80,17 @@ pub struct Counts {
     pub done: u64,
     pub reverted: u64,
     pub superseded: u64,
+    /// Looks at a node that waited for its window.
+    pub shut: u64,
+    /// Looks at a node that was away while its window was open.
+    pub missed: u64,
+    /// Rollouts that look at no windows.
+    pub ignored: u64,
 }
 
 impl Counts {
     pub fn add(&mut self, other: &Self) {
-        let Self { cores, commits, refusals, kills, late, promoted, paused, done, reverted, superseded } = other;
+        let Self { cores, commits, refusals, kills, late, promoted, paused, done, reverted, superseded, .. } = other;
         self.cores += cores;
         self.commits += commits;
         self.refusals += refusals;
@@ -89,5 +101,8 @@ impl Counts {
         self.done += done;
         self.reverted += reverted;
         self.superseded += superseded;
+        self.shut += other.shut;
+        self.missed += other.missed;
+        self.ignored += other.ignored;
     }
 }

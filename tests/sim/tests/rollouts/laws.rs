@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orangery::rollout::{NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Status, Turn};
+use orangery::rollout::{NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Status, Turn, Window};
 use orangery_sim::Random;
 use orangery_wire::NodeId;
 use orangery_wire::messages::{Phase, ReleaseRef};
@@ -28,6 +28,8 @@ pub enum Law {
     GenerationsGrow,
     /// A node that is held is told nothing.
     HoldIsKept,
+    /// A node with windows is told the release inside of them alone, and while it is connected.
+    WindowIsKept,
     /// A node is told by the newest rollout that has it alone.
     OneRolloutTells,
     /// Nobody misses a deadline in less time than it was listened to.
@@ -57,6 +59,10 @@ pub struct Laws {
     was_held: BTreeSet<NodeId>,
     generations: BTreeMap<NodeId, u64>,
     newest: BTreeMap<NodeId, RolloutId>,
+    /// From when, in seconds listened, a node could have been told and was not there.
+    away: BTreeMap<(RolloutId, NodeId), u64>,
+    pub shut: u64,
+    pub missed: u64,
     /// How often of a thousand looks the coordinator is killed in it.
     pub kills_per_thousand: u64,
 }
@@ -102,6 +108,7 @@ impl Laws {
             let newest = self.newest.entry(node.clone()).or_default();
             *newest = (*newest).max(before.id);
         }
+        self.follow_windows(listened, scene, before);
         let too_many = self.count_failures(listened, scene, before);
         self.judge_tellings(scene, before, planned, too_many.as_deref());
         for wave in 1..planned.next.waves.len() {
@@ -117,11 +124,43 @@ impl Laws {
                 wave.rule.start.secs.min(wave.rule.progress.secs).min(wave.rule.done.secs)
             };
             let shortest = before.waves.iter().map(shortest).min();
-            let passed = told.map_or(0, |told| listened - told.listened);
+            let away = news.node.clone().and_then(|node| self.away.get(&(before.id, node)));
+            let passed = told.map(|told| told.listened).or(away.copied()).map_or(0, |since| listened - since);
             let fair = shortest.is_none_or(|shortest| passed + ON_ITS_WAY_SECS > shortest);
             self.demand(Law::DeadlineIsFair, fair, || format!("{} after {passed} s of listening", news.text));
         }
         self.judge_reasons(scene, planned);
+    }
+
+    /// Who waits for a window, and who was away while one was open.
+    fn follow_windows(&mut self, listened: u64, scene: &Scene, rollout: &Rollout) {
+        for (node, turn) in &rollout.turns {
+            let key = (rollout.id, node.clone());
+            let is_open = rollout.waves[turn.wave as usize].opened_at.is_some();
+            let facts = scene.nodes.get(node).filter(|_| turn.stage == Stage::Waiting && is_open);
+            match facts.map(|facts| (&facts.window, facts.online)) {
+                Some((Some(Window::Open), false)) => {
+                    self.missed += 1;
+                    self.away.entry(key).or_insert(listened);
+                }
+                Some((Some(Window::Shut(_)), is_online)) => {
+                    self.shut += 1;
+                    if is_online {
+                        self.away.remove(&key);
+                    }
+                }
+                _ => drop(self.away.remove(&key)),
+            }
+        }
+    }
+
+    /// Whether a node that was told nothing need not be waited for: its windows never open, or it was away too long.
+    fn is_excused(&self, listened: u64, scene: &Scene, rollout: &Rollout, node: &NodeId, turn: &Turn) -> bool {
+        let never = matches!(&scene.nodes[node].window, Some(Window::Shut(shut)) if shut.opens_at.is_none());
+        let start = rollout.waves[turn.wave as usize].rule.start;
+        let since = self.away.get(&(rollout.id, node.clone()));
+        let long = since.is_some_and(|since| listened + ON_ITS_WAY_SECS > since + start.secs);
+        never || (long && start.then != Overdue::Wait)
     }
 
     /// Who has failed, as far as the coordinator has heard; the wave in which more have than may.
@@ -176,6 +215,11 @@ impl Laws {
             if let Some(too_many) = too_many {
                 self.breaks(Law::NothingAfterTheLimit, format!("{node} was told, though {too_many}"));
             }
+            let facts = &scene.nodes[node];
+            let in_time = facts.window.is_none() || (facts.window == Some(Window::Open) && facts.online);
+            let in_time = in_time || next.ignores_windows.is_some();
+            let what = || format!("{node} was told, connected: {}, its window: {:?}", facts.online, facts.window);
+            self.demand(Law::WindowIsKept, in_time, what);
             let runs = matches!(next.status, Status::Running | Status::Done { .. });
             self.demand(Law::NothingAfterTheLimit, runs, || format!("{node} was told by a rollout that is stopped"));
         }
@@ -204,7 +248,12 @@ impl Laws {
             let overdue = told.is_some_and(|told| is_overdue(next, turn, told, listened, &scene.nodes[node]));
             if well + ON_ITS_WAY_SECS >= ahead.rule.soak_secs && well > 0 {
                 proven += 1;
-            } else if !(left || overdue || self.failing.contains(&key) || self.was_held.contains(node)) {
+            } else if !(left
+                || overdue
+                || self.is_excused(listened, scene, next, node, turn)
+                || self.failing.contains(&key)
+                || self.was_held.contains(node))
+            {
                 strays.push(format!("{node} was well for {well} s of {}", ahead.rule.soak_secs));
             }
         }
@@ -311,6 +360,11 @@ fn is_true(code: &str, next: &Rollout, turn: &Turn, facts: &NodeFacts) -> bool {
         ("held", _) => facts.held.is_some(),
         ("wave_ahead" | "nobody_proved", _) => is_waiting && !is_open,
         ("approval", _) => first_closed.is_some_and(|wave| wave.rule.approve && wave.approved.is_none()),
+        ("window", Stage::Waiting) => {
+            is_open && next.ignores_windows.is_none() && matches!(facts.window, Some(Window::Shut(_)))
+        }
+        ("away", Stage::Waiting) => is_open && !facts.online && facts.window == Some(Window::Open),
+        ("overdue", Stage::Waiting) => is_open && !facts.online && facts.window.is_some(),
         ("not_taken_in", Stage::Told(told)) => !taken(told.generation),
         ("in_progress", Stage::Told(told)) => taken(told.generation) && told.well_since.is_none(),
         ("soaking", Stage::Told(_)) => runs_it,

@@ -14,6 +14,7 @@ mod kinds;
 mod laws;
 mod node;
 mod script;
+mod windows;
 mod world;
 
 use std::time::Instant;
@@ -60,7 +61,8 @@ fn no_law_is_broken_by_any_rollout() {
     println!("{SEEDS} seeds in {:.1} s: {all:?}", begun.elapsed().as_secs_f32());
     // Else nothing was tried.
     let least = [all.done, all.reverted, all.paused, all.superseded, all.kills, all.refusals, all.late, all.promoted];
-    assert!(least.iter().all(|count| *count >= 10), "{all:?}");
+    let windows = [all.shut, all.missed, all.ignored];
+    assert!(least.iter().chain(&windows).all(|count| *count >= 10), "{all:?}");
 }
 
 fn hold_large(nodes: usize, seeds: std::ops::Range<u64>) {

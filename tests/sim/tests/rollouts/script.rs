@@ -8,6 +8,7 @@ use crate::center::Hold;
 use crate::faults;
 use crate::kinds::Options;
 use crate::node::{Fate, app, release};
+use crate::windows::Round;
 use crate::world::World;
 
 /// Lives through every script and compares, or, with `RECORD` in the environment, records.
@@ -85,6 +86,11 @@ impl Stage {
                 self.known(node).hold = Some(Hold { reason: reason.join(" "), until });
             }
             ["release", node] => self.known(node).hold = None,
+            ["window", node, every, from, secs] => {
+                let number = |text: &str| text.parse().unwrap();
+                let round = Round { every: number(every), from: number(from), secs: number(secs) };
+                self.known(node).rounds.push(round);
+            }
             ["absent", node] => self.known(node).joined = false,
             ["join", node] => self.known(node).joined = true,
             ["unlink", node] => self.link(node, false),
@@ -146,6 +152,7 @@ impl Stage {
             policy: RolloutPolicy { soak_secs: vec![120], ..RolloutPolicy::default() },
             deed: DeedRequest::default(),
             plan: None,
+            ignore_windows: false,
         };
         let mut options = options.iter();
         while let Some(option) = options.next() {

@@ -365,6 +365,7 @@ impl World {
             "resume" => rollout.resume().map(|()| "resumed".to_owned()),
             "promote" => rollout.promote(&deed).map(|wave| format!("wave {} promoted", wave + 1)),
             "approve" => rollout.approve(&deed).map(|wave| format!("wave {} approved", wave + 1)),
+            "ignore-windows" => rollout.ignore_windows(&deed).map(|()| "looks at no window any more".to_owned()),
             "revert" => rollout.revert(&deed).map(|()| "reverting".to_owned()),
             other => return Err(format!("no deed is named {other}")),
         };

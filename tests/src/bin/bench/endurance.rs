@@ -2,8 +2,8 @@
 
 use orangery_tests::fleet::Fleet;
 
-use crate::process::{descriptors, disk_bytes, memory};
 use crate::{Outcome, deploy, mega};
+use orangery_tests::usage::{descriptors, disk_bytes, memory};
 
 /// Alternates two releases and shows the state after a tenth, half and all of them: caches and histories fill up to
 /// their limits first, and then nothing grows.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use orangery_tests::fleet::Fleet;
 use orangery_tests::process::eventually;
 
-use crate::process::{cpu_secs, memory, sleeps};
 use crate::{Outcome, mega};
+use orangery_tests::usage::{cpu_secs, memory, sleeps};
 
 const TIME: Duration = Duration::from_mins(1);
 

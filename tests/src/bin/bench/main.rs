@@ -7,7 +7,6 @@
 mod deploy;
 mod endurance;
 mod idle;
-mod process;
 mod start;
 mod trust;
 

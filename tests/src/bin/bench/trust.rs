@@ -13,8 +13,8 @@ use orangery_trust::repository::{
 };
 use orangery_trust::{Refresh, Search, Stored, TrustedSet};
 
-use crate::process::{cpu_secs, memory};
 use crate::{Outcome, mega};
+use orangery_tests::usage::{cpu_secs, memory};
 
 /// Enough for a clock that ticks a hundred times a second.
 const RUNS: u32 = 200;
