@@ -12,7 +12,6 @@ mod offer;
 mod payload;
 mod picture;
 mod ration;
-mod retained;
 mod settings;
 mod topics;
 

@@ -25,6 +25,7 @@ use crate::link::{Link, LinkEvent, LinkSettings};
 use crate::metrics::Metrics;
 use crate::notify::NotifyError;
 use crate::repository::{Repository, RepositoryError, RepositoryFiles};
+use crate::signals::Ends;
 use crate::store::{Reader, Store, StoreError};
 use crate::tls::{ServerCertificate, TlsError, client_config};
 
@@ -153,7 +154,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         .map_err(|source| ServeError::System { deed: "start the threads that serve", source })?;
     let served = runtime.block_on(async {
         let running = Running::start(&config).await?;
-        let mut signals = process::Signals::new()?;
+        let mut signals = Ends::listen().map_err(|source| ServeError::System { deed: "listen for signals", source })?;
         if let Some(path) = options.ready_file {
             running.write_ready(path)?;
         }

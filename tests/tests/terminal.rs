@@ -22,7 +22,10 @@ impl Terminal {
     fn run(fleet: &Fleet, command: &str) -> Self {
         let command = command.replace("orangery ", &format!("{} ", program("orangery").display()));
         let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env("SHELL", "/bin/sh").env("ORANGERY_DIR", fleet.home());
+        script
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .env("ORANGERY_DIR", fleet.home());
         let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = child.stdout.take().unwrap();
         let (send, more) = channel();

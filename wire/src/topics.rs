@@ -9,7 +9,7 @@ pub const PREFIX: &str = "orangery/v1/";
 pub const COORDINATOR: &str = "coordinator";
 
 /// What a node's topic carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
     /// [`crate::messages::Desired`], from the coordinator; QoS 1, retained.
     Desired,

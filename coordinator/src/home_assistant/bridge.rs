@@ -14,12 +14,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::command::{Commands, Wish};
-use super::connection::{Address, Connection, Heard, jittered};
+use super::connection::{Connection, Heard};
 use super::payload::{House, app_key, app_state, node_state};
 use super::picture::{NodePicture, Picture};
 use super::topics::Topics;
 use super::{HomeAssistantError, Settings};
 use crate::engine::{Clock, Engine};
+use crate::mqtt::jittered;
+use crate::mqtt::newest::Newest;
 use crate::repository::Repository;
 use crate::store::Reader;
 
@@ -64,17 +66,10 @@ impl Bridge {
     /// When the password or the authorities cannot be used.
     pub fn start(settings: &Settings, parts: Parts) -> Result<Self, HomeAssistantError> {
         let topics = Topics::new(&settings.discovery_prefix, &settings.base_topic);
-        let address = Address {
-            broker: settings.broker.clone(),
-            tls: settings.tls()?,
-            login: settings.read_login()?,
-            topics: topics.clone(),
-            birth_topic: settings.birth_topic.clone(),
-        };
         let (stopping, stop) = watch::channel(false);
         let is_up = Arc::new(AtomicBool::new(false));
         let (says, incoming) = mpsc::channel(HEARD_MAX);
-        let connection = Connection::spawn(address, says, is_up.clone());
+        let connection = Connection::spawn(settings, topics.clone(), says, is_up.clone())?;
         let reader = Arc::new(parts.reader);
         let work = Work {
             commands: Commands::new(parts.engine.clone(), reader.clone(), settings.acts_as.clone()),
@@ -151,8 +146,7 @@ impl Work {
                 }
             }
         }
-        let status = self.house.topics.status();
-        self.connection.stop(&status).await;
+        self.connection.stop().await;
     }
 
     /// Looks at the fleet and publishes what has changed.
@@ -183,24 +177,25 @@ impl Work {
             descriptions.push((topic, self.house.node_device(node, &gone), own.keys().cloned().collect()));
             states.extend(own);
         }
-        let mut wanted: BTreeSet<&str> = states.keys().map(String::as_str).collect();
-        wanted.extend(descriptions.iter().map(|(topic, ..)| topic.as_str()));
+        let mut wanted: BTreeSet<&String> = states.keys().collect();
+        wanted.extend(descriptions.iter().map(|(topic, ..)| topic));
         let online = self.house.topics.status();
         wanted.insert(&online);
         self.connection.with(|retained| {
-            let unwanted = retained.topics().filter(|topic| !wanted.contains(topic)).map(str::to_owned);
-            for topic in unwanted.collect::<Vec<_>>() {
-                retained.set(&topic, Bytes::new());
+            let unwanted: Vec<_> = retained.keys().filter(|topic| !wanted.contains(topic)).cloned().collect();
+            for topic in unwanted {
+                retained.set(topic, Bytes::new());
             }
             let mut again = BTreeSet::new();
             for (topic, description, own) in &descriptions {
                 // A description that is new makes Home Assistant forget what it knew of the states.
-                if retained.set(topic, bytes(description)) {
+                if retained.set(topic.clone(), bytes(description)) {
                     again.extend(own);
                 }
             }
             for (topic, state) in &states {
-                if !retained.set(topic, bytes(state)) && again.contains(topic) {
+                retained.set(topic.clone(), bytes(state));
+                if again.contains(topic) {
                     retained.repeat(topic);
                 }
             }
@@ -241,7 +236,7 @@ impl Work {
             Heard::Birth => {
                 sleep(jittered(BIRTH_DELAY)).await;
                 tracing::info!("Home Assistant has come up: everything is published again");
-                self.connection.with(super::retained::Retained::repeat_all);
+                self.connection.with(Newest::repeat_all);
                 false
             }
             Heard::Kept { topic, payload } => self.found(&topic, &payload),
@@ -255,9 +250,10 @@ impl Work {
         if self.picture.is_none() {
             return false;
         }
-        if !self.connection.with(|retained| retained.has(topic)) {
+        let key = topic.to_owned();
+        if !self.connection.with(|retained| retained.has(&key)) {
             tracing::info!(topic, "cleared at Home Assistant's broker: nothing should be kept there");
-            self.connection.with(|retained| retained.set(topic, Bytes::new()));
+            self.connection.with(|retained| retained.set(key, Bytes::new()));
             return false;
         }
         let Some(node) = self.house.topics.described(topic) else { return false };

@@ -5,7 +5,8 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::signals::Ends;
 
 /// How the terminal was before a question that is still open.
 static BEFORE: Mutex<Option<(File, Termios)>> = Mutex::new(None);
@@ -58,17 +59,12 @@ fn watch_for_interrupts() -> io::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate) = {
+    let mut ends = {
         let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        Ends::listen()?
     };
     std::thread::Builder::new().name("interrupts".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
+        runtime.block_on(ends.next());
         restore();
         std::process::exit(INTERRUPTED);
     })?;

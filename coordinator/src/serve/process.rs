@@ -7,8 +7,6 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use super::ServeError;
 use crate::durable::create_directories;
 
@@ -47,27 +45,6 @@ pub(super) fn tell_systemd(state: &str) {
     });
     if let Err(error) = told {
         tracing::warn!(reason = %error, "systemd was not told");
-    }
-}
-
-/// What ends the program.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> Result<Self, ServeError> {
-        let listen = |kind| signal(kind).map_err(|source| ServeError::System { deed: "listen for signals", source });
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

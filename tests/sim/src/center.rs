@@ -1,14 +1,13 @@
 //! The coordinator in the world: what reaches it, its turns, and how it goes down and comes back.
 
 use orangery::engine::{Command, Effects};
-use orangery::link::values::Value;
 use orangery::link::{FromNode, LinkEvent};
 use orangery_wire::messages::Acked;
 use orangery_wire::topics::Channel;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use crate::coordinator::EventNumber;
+use crate::coordinator::{EventNumber, Topic};
 use crate::options::Mutant;
 use crate::trace::Line;
 use crate::world::{Due, EPOCH_SECS, MINUTE, SECOND, World};
@@ -152,8 +151,7 @@ impl World {
     fn publish(&mut self, effects: Effects) {
         for (node, channel, payload) in &effects.publications {
             self.counts.deployments += u64::from(*channel == Channel::Desired);
-            let value = Value { node: node.clone(), channel: *channel, payload: payload.clone().into() };
-            self.coordinator.values.set(value);
+            self.coordinator.values.set((node.clone(), *channel), payload.clone());
         }
         for node in &effects.cut_off {
             if let Some(n) = self.index(node.as_str()) {
@@ -173,30 +171,29 @@ impl World {
     /// As the link does: values go out as long as there is room.
     fn hand_over(&mut self) {
         let Some(session) = self.coordinator.session else { return };
-        while let Some(value) = self.coordinator.values.hand_over() {
+        while let Some((topic, payload)) = self.coordinator.values.hand_over() {
             let packet = self.coordinator.next_packet();
             self.coordinator.values.sent(packet);
             let at = (self.now + self.random.between(1, 4)).max(self.coordinator.to_broker_at);
             self.coordinator.to_broker_at = at;
-            self.at(at, Due::ToBroker { session, packet, value });
+            self.at(at, Due::ToBroker { session, packet, topic, payload: payload.to_vec() });
         }
     }
 
-    pub(crate) fn reaches_broker(&mut self, session: u64, packet: u16, value: &Value) {
+    pub(crate) fn reaches_broker(&mut self, session: u64, packet: u16, (node, channel): Topic, mut payload: Vec<u8>) {
         if self.broker.coordinator != Some(session) {
             return;
         }
         self.later(1, Due::BrokerAcks { session, packet });
-        let Some(n) = self.index(value.node.as_str()) else { return };
-        let mut payload = value.payload.to_vec();
-        if value.channel == Channel::Desired && self.has(Mutant::OldDesiredComesAgain) {
+        let Some(n) = self.index(node.as_str()) else { return };
+        if channel == Channel::Desired && self.has(Mutant::OldDesiredComesAgain) {
             payload = self.older(n, payload);
         }
-        self.broker.retain(n, value.channel, &payload);
+        self.broker.retain(n, channel, &payload);
         if let Some(session) = self.broker.sessions.get(&n).copied()
             && !payload.is_empty()
         {
-            self.forward_to_node(n, session, value.channel, payload);
+            self.forward_to_node(n, session, channel, payload);
         }
     }
 

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use orangery::engine::{Command, Core, Effects, Live};
-use orangery::link::values::Values;
+use orangery::mqtt::newest::Newest;
 use orangery::store::{Store, StoreError};
 use orangery_wire::NodeId;
+use orangery_wire::topics::Channel;
 
 use crate::world::EPOCH_SECS;
 
@@ -21,6 +22,9 @@ const EVENTS_KEPT_MAX: u64 = 100_000_000;
 const BATCH_MAX: usize = 256;
 /// One start in so many opens the database anew, with SQLite's check of all that is in it; the others take it over, open.
 const STARTS_TO_AN_OPENING: u64 = 8;
+
+/// What names a topic of the coordinator's.
+pub type Topic = (NodeId, Channel);
 
 /// An event of a node, by its number.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +44,7 @@ pub struct Coordinator {
     /// Who is connected, as far as the running engine knows.
     pub live: Option<Arc<Live>>,
     /// What the broker should hold.
-    pub values: Values,
+    pub values: Newest<Topic>,
     /// Its session with the broker.
     pub session: Option<u64>,
     /// When it started, or lost or found its broker; virtual milliseconds.
@@ -84,7 +88,7 @@ impl Coordinator {
             keeper,
             core: None,
             live: None,
-            values: Values::default(),
+            values: Newest::default(),
             session: None,
             changed_at: 0,
             full_until: 0,
@@ -135,7 +139,7 @@ impl Coordinator {
         self.revoked.clear();
         self.left = self.core.take().map(Core::into_store);
         (self.live, self.session) = (None, None);
-        self.values = Values::default();
+        self.values = Newest::default();
         self.inbox.clear();
         self.turn_due = false;
     }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use orangery::link::values::Value;
 use orangery_agent::driver::Event;
 use orangery_wire::topics::Channel;
 use orangery_wire::{AppName, ReleaseId};
 
 use crate::broker::Broker;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Topic};
 use crate::faults::Fault;
 use crate::laws::{Law, Violation};
 use crate::node::Node;
@@ -68,7 +67,7 @@ pub enum Due {
     /// A message of a node reaches the coordinator.
     ToCoordinator { node: usize, session: u64, channel: Channel, payload: Vec<u8> },
     /// A value of the coordinator reaches the broker.
-    ToBroker { session: u64, packet: u16, value: Value },
+    ToBroker { session: u64, packet: u16, topic: Topic, payload: Vec<u8> },
     /// The broker has it.
     BrokerAcks { session: u64, packet: u16 },
     /// The coordinator does what has gathered.
@@ -253,7 +252,7 @@ impl World {
             Due::ToCoordinator { node, session, channel, payload } => {
                 self.reaches_coordinator(node, session, channel, payload);
             }
-            Due::ToBroker { session, packet, value } => self.reaches_broker(session, packet, &value),
+            Due::ToBroker { session, packet, topic, payload } => self.reaches_broker(session, packet, topic, payload),
             Due::BrokerAcks { session, packet } => self.broker_acks(session, packet),
             Due::Turn => self.turn(),
             Due::TurnEnds(number) => self.turn_ends(number),

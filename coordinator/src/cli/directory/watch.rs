@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use orangery_wire::rest::RolloutView;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::place::{Place, Reached};
 use self::said::Said;
@@ -19,6 +18,7 @@ use crate::client::Client;
 use crate::fleet::Plan;
 use crate::home::Home;
 use crate::output;
+use crate::signals::Ends;
 use crate::span::parse as parse_duration;
 
 mod place;
@@ -96,7 +96,7 @@ struct Watch<'a> {
 pub async fn watch(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
     let source = source(args).await?;
     let place = Place::take(home, &source)?;
-    let mut ends = Ends::listen()?;
+    let mut ends = Ends::listen().context("cannot listen for signals")?;
     let begun = Said::Begun {
         follows: source.text(),
         automatic: args.yes,
@@ -110,7 +110,7 @@ pub async fn watch(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
         // To look changes nothing and can be broken off; what is begun after it is done to its end.
         let found = tokio::select! {
             found = watch.find() => found,
-            () = ends.wait() => break,
+            () = ends.next() => break,
         };
         let done = match found {
             Ok(found) => watch.act(found).await,
@@ -122,7 +122,7 @@ pub async fn watch(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
         let pause = watch.pause_after(done)?;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = ends.wait() => break,
+            () = ends.next() => break,
         }
     }
     Said::Ended.say(args.json)?;
@@ -312,26 +312,6 @@ fn taken_back(plan: &Plan, rollouts: &[RolloutView]) -> Vec<String> {
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-/// SIGTERM and SIGINT.
-struct Ends {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Ends {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 #[cfg(test)]
