@@ -39,6 +39,7 @@ impl Sampler {
             uptime_secs: System::uptime().unwrap_or(0),
             clock: clock.state(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            apps: Vec::new(),
         }
     }
 

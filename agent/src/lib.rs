@@ -35,3 +35,4 @@ pub mod store;
 pub mod tls;
 pub mod trusted;
 pub mod unpack;
+pub mod vitals;

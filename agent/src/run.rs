@@ -161,6 +161,7 @@ async fn serve(
         events: events.clone(),
         link: link.clone(),
         nudge: tokio::sync::Notify::new(),
+        vitals: Arc::default(),
     });
     let driver = Driver::new(world.clone(), link.clone(), outbox, node_state);
     let thread = std::thread::Builder::new()

@@ -296,7 +296,14 @@ async fn a_watch_tells_changes_only() {
     let (app, (tell, mut told)) = (App::new(), mpsc::unbounded_channel());
     let context = app.context();
     let manifest = manifest(vec![server.http()], 0);
-    let watching = probe::watch(&manifest, &context, move |well, reason| drop(tell.send((well, reason))));
+    let watching = probe::watch(
+        &manifest,
+        &context,
+        move |well, reason| drop(tell.send((well, reason))),
+        |took| {
+            assert!(took < PATIENCE);
+        },
+    );
     let listen = async {
         assert_eq!(told.recv().await, Some((true, None)));
         let (well, reason) = told.recv().await.unwrap();
@@ -315,9 +322,14 @@ async fn a_watch_without_probes_tells_whether_the_app_runs() {
     let (app, (tell, mut told)) = (App::new(), mpsc::unbounded_channel());
     let context = app.context();
     let manifest = manifest(vec![], 0);
-    let watching = probe::watch(&manifest, &context, move |well, _| {
-        let _ = tell.send(well);
-    });
+    let watching = probe::watch(
+        &manifest,
+        &context,
+        move |well, _| {
+            let _ = tell.send(well);
+        },
+        |_| panic!("there is no probe that could take time"),
+    );
     tokio::select! {
         () = watching => panic!("it ended"),
         well = told.recv() => assert_eq!(well, Some(true)),

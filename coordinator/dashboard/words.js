@@ -65,6 +65,8 @@ export const PLACES = {
     not_taken_in: ["busy", "told"],
     in_progress: ["busy", "at work"],
     soaking: ["busy", "soaking"],
+    comparing: ["busy", "compared with before"],
+    inconclusive: ["warn", "the comparison shows nothing"],
     overdue: ["warn", "overdue"],
     failed: ["bad", "failed"],
     soaked: ["good", "proven"],

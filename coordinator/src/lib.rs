@@ -35,4 +35,5 @@ mod signals;
 pub mod span;
 pub mod store;
 pub mod tls;
+pub mod vitals;
 pub mod windows;

@@ -5,22 +5,26 @@
 //! what, and why each node waits. The engine commits all of that together, and only then tells nodes. So a rollout that is
 //! planned again, at any time, after any kill, goes on where it was.
 //!
-//! Four rules, and all else follows from them:
+//! Five rules, and all else follows from them:
 //!
 //! 1. A wave opens when each node of the one ahead has proven the release for as long as its soak, by what it reports itself,
 //!    or is accounted for: it failed and that many may, it was away and that is skipped, it cannot be told.
 //! 2. When more nodes of a wave fail than may, nobody is told the release any more.
-//! 3. A node with maintenance windows is told inside of them alone, and only while it is connected.
-//! 4. Time counts only while the coordinator listens ([`Rollout::watched_secs`]): a coordinator that was away, a broker that was
+//! 3. If that is asked for, a node has proven the release only when it is no worse with it than before: see [`Compared`].
+//! 4. A node with maintenance windows is told inside of them alone, and only while it is connected.
+//! 5. Time counts only while the coordinator listens ([`Rollout::watched_secs`]): a coordinator that was away, a broker that was
 //!    not reached or a clock that jumped end no soak and make no node late. docs/adr/0013 says why.
 
 use std::collections::BTreeMap;
 
 use orangery_wire::messages::{AppReport, DesiredApp, ReleaseRef};
-use orangery_wire::rest::{Allowance, Deadline, Deed, OnFailure};
+use orangery_wire::rest::{Allowance, Compare, Deadline, Deed, OnFailure};
 use orangery_wire::{AppName, Generation, NodeId, UnixTime};
 use serde::{Deserialize, Serialize};
 
+use crate::vitals::Vitals;
+
+mod compare;
 mod deeds;
 mod fit;
 mod plan;
@@ -29,6 +33,7 @@ mod waiting;
 mod waves;
 mod window;
 
+pub use compare::{Compared, Verdict};
 pub use deeds::NotNow;
 pub use fit::{describe_hold, incompatible};
 pub use plan::{News, Planned, Telling, plan};
@@ -64,6 +69,9 @@ pub struct Rollout {
     /// Who lets it tell nodes outside of their maintenance windows too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignores_windows: Option<Deed>,
+    /// How much worse it may make a node, if nodes are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
     /// The waves, in the order in which they open. Which node is in which is in `turns`.
     pub waves: Vec<Wave>,
     /// Where it is.
@@ -84,7 +92,7 @@ pub struct Rollout {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
     /// A stable word: `approval`, `nobody_proved`, `paused`, or what the node that is furthest behind is at: `not_taken_in`,
-    /// `in_progress`, `soaking`, `overdue`, `window`, `away`.
+    /// `in_progress`, `soaking`, `comparing`, `inconclusive`, `overdue`, `window`, `away`.
     pub cause: String,
     /// Since when it has been this.
     pub since: Watched,
@@ -207,12 +215,15 @@ pub struct Turn {
     /// That it was away when it could have been told, if it has windows and was told nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub away: Option<Away>,
+    /// How the app was there: until the node is told when a wave was opened last, then when it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Vitals>,
 }
 
 impl Turn {
     /// A node that was told nothing yet.
     pub fn new(wave: u32, noted: Generation) -> Self {
-        Self { wave, noted, stage: Stage::Waiting, away: None }
+        Self { wave, noted, stage: Stage::Waiting, away: None, before: None }
     }
 }
 
@@ -256,6 +267,9 @@ pub struct Told {
     pub failed: Option<String>,
     /// Whether somebody went on in spite of that.
     pub forgiven: bool,
+    /// What the comparison with before shows, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
 }
 
 /// A node that was told to go back.
@@ -316,6 +330,8 @@ pub struct NodeFacts {
     pub chosen: bool,
     /// What its maintenance windows say now; `None` if it has none.
     pub window: Option<Window>,
+    /// How the app is there, as far as it was heard since the coordinator was started.
+    pub vitals: Option<Vitals>,
 }
 
 impl NodeFacts {

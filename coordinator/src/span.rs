@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use orangery_wire::rest::{Deadline, Overdue};
+use orangery_wire::rest::{Compare, Deadline, Overdue};
 use serde::{Deserialize, Serialize};
 
 /// Reads a time such as `90s`, `30m`, `1h` or `7d`: from a second to a year.
@@ -93,6 +93,46 @@ impl From<Within> for String {
     }
 }
 
+/// How much worse a release may make a node, as people write it: `memory=150%,latency=200%,patience=30m`. What is left out is as in
+/// [`Compare::default`]; `yes` leaves out all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Limits(pub Compare);
+
+impl FromStr for Limits {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut limits = Compare::default();
+        for part in text.split(',').filter(|_| text != "yes") {
+            let wrong =
+                || format!("{part:?}: write memory=150%, latency=200% or patience=30m, with commas between, or yes");
+            let (name, value) = part.split_once('=').ok_or_else(wrong)?;
+            let percent = || value.strip_suffix('%').and_then(|number| number.parse().ok()).ok_or_else(wrong);
+            match name {
+                "memory" => limits.memory_percent = percent()?,
+                "latency" => limits.latency_percent = percent()?,
+                "patience" => limits.patience_secs = parse_soak(value)?.as_secs(),
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(Self(limits))
+    }
+}
+
+impl TryFrom<String> for Limits {
+    type Error = String;
+    fn try_from(written: String) -> Result<Self, String> {
+        written.parse().map_err(|rule| format!("{written:?} is no comparison: {rule}"))
+    }
+}
+
+impl From<Limits> for String {
+    fn from(Limits(limits): Limits) -> Self {
+        let Compare { memory_percent, latency_percent, patience_secs } = limits;
+        format!("memory={memory_percent}%,latency={latency_percent}%,patience={}", self::text(patience_secs))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +143,12 @@ mod tests {
         assert_eq!(parse("7d"), Ok(Duration::from_hours(168)));
         for wrong in ["", "1", "h", "-1h", "1w", "0s", "366d", "1hh", "99999999999999999999d"] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!("yes".parse(), Ok(Limits(Compare::default())));
+        let some = "latency=300%,patience=0s".parse::<Limits>().unwrap();
+        assert_eq!(String::from(some), "memory=150%,latency=300%,patience=0s");
+        for wrong in ["", "memory", "memory=2", "memory=150%,", "speed=2%", "patience=soon"] {
+            assert!(wrong.parse::<Limits>().is_err(), "{wrong}");
         }
         assert_eq!(parse_soak("0s"), Ok(Duration::ZERO));
     }

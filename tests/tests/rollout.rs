@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use orangery_tests::fleet::{Fleet, THREE as NODES};
+use orangery_tests::fleet::{Fleet, GREETER, THREE as NODES};
 use orangery_tests::process::{eventually, fail, succeed};
 use orangery_wire::rest::{RolloutEntry, RolloutView};
 
@@ -93,4 +93,46 @@ fn a_release_that_is_bad_on_the_canaries_goes_back_by_itself_and_a_held_node_is_
     assert!(why.contains("[held]") && why.contains("being repaired"), "{why}");
     succeed(&mut fleet.orangery(&["node", "release", "garage"]));
     assert!(fleet.view("garage").unwrap().holds.is_empty());
+}
+
+#[test]
+fn a_release_that_is_well_but_holds_more_memory_than_before_goes_back_and_one_that_does_not_goes_through() {
+    let (fleet, nodes) = Fleet::of_three();
+    let measured = |node: &str, secs: u64| {
+        let apps = fleet.view(node)?.health?.apps;
+        let app = apps.into_iter().find(|app| app.watched_secs >= secs)?;
+        assert!(app.memory_bytes.is_some_and(|bytes| bytes > 0) && app.restarts == 0, "{app:?}");
+        Some(app)
+    };
+    for node in NODES {
+        let app = eventually("there are samples of before", || measured(node, 14));
+        assert!(app.memory_bytes < Some(20 << 20), "{app:?}");
+    }
+    // Asked often, so that each message has a sample.
+    let asked = GREETER.replace("interval_ms = 100", "interval_ms = 20");
+    fleet.publish_with("1.1.0", "version = 1.1.0\nmessage = hello\nmemory_mib = 64\n", &asked);
+    let rules = ["--canary", "attic", "--waves", "100%", "--soak", "1s", "--on-failure", "revert", "--compare"];
+    start(&fleet, "greeter@1.1.0", &rules);
+    let reverted = fleet.rollout_is(1, "reverted");
+    assert!(
+        reverted
+            .reason
+            .contains("attic failed in wave 1, where 0 may fail: it is worse than before: its memory went from"),
+        "{}",
+        reverted.reason
+    );
+    assert_eq!(NODES.map(|name| told(&fleet, name)), ["1.0.0", "1.0.0", "1.0.0"]);
+    eventually("there are samples of 1.0.0 again", || measured("attic", 14));
+
+    fleet.publish_with("1.2.0", "version = 1.2.0\nmessage = hello\n", &asked);
+    let rules = ["--canary", "attic", "--waves", "100%", "--soak", "1s", "--compare=memory=200%,patience=1h"];
+    start(&fleet, "greeter@1.2.0", &rules);
+    let done = fleet.rollout_is(2, "done");
+    assert_eq!(done.compare.map(|limits| (limits.memory_percent, limits.latency_percent)), Some((200, 200)));
+    let shown = succeed(&mut fleet.orangery(&["rollout", "show", "2"]));
+    assert!(shown.contains("memory=200%,latency=200%,patience=1h"), "{shown}");
+    let wrong =
+        fail(&mut fleet.orangery(&["rollout", "start", "greeter@1.2.0", "--nodes", "all", "--compare=memory=2"]));
+    assert!(wrong.contains("memory=150%"), "{wrong}");
+    nodes.iter().for_each(orangery_tests::fleet::Node::check);
 }

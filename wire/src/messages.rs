@@ -240,6 +240,29 @@ pub struct Health {
     pub clock: ClockState,
     /// The agent's version.
     pub agent_version: String,
+    /// How the apps are whose release is proven and watched; at most [`crate::limits::APPS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<AppVitals>,
+}
+
+/// How an app is, as far as its release can be compared with another one by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AppVitals {
+    /// The app.
+    pub app: AppName,
+    /// The release that is watched.
+    pub release: ReleaseId,
+    /// For how long this agent has watched it without a break, in seconds.
+    pub watched_secs: u64,
+    /// How often it exited by itself in that time.
+    pub restarts: u32,
+    /// Memory that it holds now, in bytes, without what the kernel could drop at any time, such as copies of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// How long good answers to its probes took since the last message, on average, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_micros: Option<u32>,
 }
 
 /// The bytes that an agent keeps so that it can restore, record and report on a full disk.

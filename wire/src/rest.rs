@@ -23,7 +23,7 @@ pub use groups::{
 pub use notify::{NotifyTargetView, NotifyTestView};
 pub use output::{OutputRequest, OutputTaken, OutputView};
 pub use rollouts::{
-    Allowance, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
+    Allowance, Compare, Deadline, Deed, DeedRequest, HoldRequest, HoldView, LeftOut, OnFailure, Overdue, PlannedWave,
     ReleaseHoldRequest, RolloutEntry, RolloutNode, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,
     Superseding, WaveSize, WaveView,
 };

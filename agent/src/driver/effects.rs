@@ -168,10 +168,11 @@ pub async fn watch(world: &Arc<World>, app: &AppName, release: ReleaseId) {
     let Ok(launch) = world.launch(app, release, false) else { return };
     let context = world.probe_context(app, &launch);
     let (events, name) = (world.events.clone(), app.clone());
-    probe::watch(&launch.manifest, &context, move |healthy, reason| {
+    let watched = world.vitals.watch(app, release, context.life.borrow().exits);
+    let tell = move |healthy, reason| {
         let _ = events.send(Event::AppHealth { app: name.clone(), release, healthy, reason });
-    })
-    .await;
+    };
+    probe::watch(&launch.manifest, &context, tell, |took| watched.answered(took)).await;
 }
 
 impl World {

@@ -34,6 +34,7 @@ use crate::outbox::Outbox;
 use crate::record::{self, NodeState};
 use crate::reserve::Reserve;
 use crate::runner::{Exit, Runners};
+use crate::vitals::Vitals;
 
 use apps::App;
 pub use effects::{Outcome, Retry};
@@ -125,6 +126,8 @@ pub struct World {
     pub link: Link,
     /// Wakes every effect that waits before its next attempt.
     pub nudge: tokio::sync::Notify,
+    /// How the apps are.
+    pub vitals: Arc<Vitals>,
 }
 
 /// The driver's own state. Only its thread has it.

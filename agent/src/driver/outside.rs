@@ -214,7 +214,10 @@ impl Outside for Hands {
     }
 
     fn health(&self) -> Health {
-        Health { reserve: self.world.reserve.state(), ..self.sampler.sample(&self.world.clock) }
+        let runners = &self.world.runners;
+        let exits = |app: &AppName| runners.life(app).borrow().exits;
+        let apps = self.world.vitals.sample(exits, |app| runners.memory_bytes(app));
+        Health { reserve: self.world.reserve.state(), apps, ..self.sampler.sample(&self.world.clock) }
     }
 
     fn reconnected(&self) {

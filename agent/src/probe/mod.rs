@@ -99,15 +99,26 @@ pub async fn prove_and<T>(
 
 /// Asks for as long as it is not dropped, and tells when the app turns out well or ill: at first, and at each change. Ill
 /// means that a probe had its `failures` in a row, well that each had its `successes`. While all answers are good they are
-/// asked for less and less often; after a bad one at the manifest's interval again.
-pub async fn watch(manifest: &Manifest, context: &ProbeContext, mut tell: impl FnMut(bool, Option<String>)) {
+/// asked for less and less often; after a bad one at the manifest's interval again. `took` hears how long each good answer to a
+/// probe of the manifest took.
+pub async fn watch(
+    manifest: &Manifest,
+    context: &ProbeContext,
+    mut tell: impl FnMut(bool, Option<String>),
+    took: impl Fn(Duration),
+) {
     let mut asked = Asked::begin(manifest, context, QUIET_INTERVALS_MAX);
     let mut tallies = asked.tallies();
     let mut told = None;
     while let Some(answer) = asked.answers.recv().await {
         let Some(tally) = tallies.get_mut(answer.probe) else { continue };
         match &answer.result {
-            Ok(()) => tally.good(),
+            Ok(()) => {
+                tally.good();
+                if !manifest.probes.is_empty() {
+                    took(answer.took);
+                }
+            }
             Err(reason) => tally.bad(reason, answer.counts),
         }
         let failed = tallies.iter().enumerate().find_map(|(probe, tally)| match tally.standing() {
@@ -155,6 +166,7 @@ struct Answer {
     probe: usize,
     result: Result<(), String>,
     counts: bool,
+    took: Duration,
 }
 
 impl Asked {
@@ -217,6 +229,7 @@ impl Asking {
         loop {
             let asked_at = Instant::now();
             let result = self.ask(&context).await;
+            let took = asked_at.elapsed();
             let counts = asked_at >= counts_from;
             let next = if result.is_err() && !counts {
                 let pause = early.min(self.interval);
@@ -226,7 +239,7 @@ impl Asking {
                 good = if result.is_ok() { good.saturating_add(1) } else { 0 };
                 asked_at + self.pause(good, quiet_max)
             };
-            if tell.send(Answer { probe, result, counts }).await.is_err() {
+            if tell.send(Answer { probe, result, counts, took }).await.is_err() {
                 return;
             }
             sleep_until(next).await;

@@ -214,6 +214,22 @@ impl Runners {
         self.place(app).life.subscribe()
     }
 
+    /// Memory that the app holds now, in bytes, without what the kernel could drop; `None` if nobody knows. Reads a few files of
+    /// the kernel.
+    pub fn memory_bytes(&self, app: &AppName) -> Option<u64> {
+        if own::is_agent(app) {
+            return procfs::memory_bytes(rustix::process::getpid());
+        }
+        // While something is started or stopped there is nothing to be measured.
+        let place = self.place(app);
+        let here = place.here.try_lock().ok()?;
+        match (&here.process, &here.systemd) {
+            (Some(_), _) => self.process.memory_bytes(app),
+            (None, Some(hosted)) => hosted.memory_bytes(),
+            (None, None) => None,
+        }
+    }
+
     /// Ends all apps that are children of the agent, at the same time, and returns when they are gone. Units of systemd
     /// go on: they do not need the agent.
     pub async fn stop_all(&self) {

@@ -103,6 +103,12 @@ impl ProcessRunner {
         self.held.close(app);
     }
 
+    /// Memory that the app's processes hold, as far as they are in its group.
+    pub fn memory_bytes(&self, app: &orangery_wire::AppName) -> Option<u64> {
+        let state = RunState::read(&self.layout.run_state(app), &self.boot_id)?;
+        procfs::group_memory_bytes(state.leader()?)
+    }
+
     async fn stop_supervised(&self, here: &mut Option<Supervised>) {
         let Some(supervised) = here.as_mut() else { return };
         supervised.ask_to_stop();

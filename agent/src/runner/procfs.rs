@@ -10,6 +10,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// Longest environment that is read; the kernel allows a program more, our manifests about a megabyte.
 const ENVIRONMENT_BYTES_MAX: u64 = 4 << 20;
 
+/// Where systemd has its control groups: version 2, version 1, both.
+const CONTROL_GROUPS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+
 /// A line of /proc/PID/stat, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -88,6 +91,29 @@ pub fn variable(pid: Pid, name: &str) -> Option<String> {
     })
 }
 
+/// Memory of its own that a process has: what is resident and no copy of a file (proc(5), `RssAnon`).
+pub fn memory_bytes(pid: Pid) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The same of all processes of a group; `None` if there are none.
+pub fn group_memory_bytes(group: Pid) -> Option<u64> {
+    let number = group.as_raw_nonzero().get();
+    let members = processes().filter(|pid| stat(*pid).is_some_and(|stat| stat.group == number));
+    members.filter_map(memory_bytes).reduce(u64::saturating_add)
+}
+
+/// The same of all processes of a control group; `None` if there is no such group, or nobody in it.
+pub fn control_group_memory_bytes(group: &str) -> Option<u64> {
+    let procs = CONTROL_GROUPS
+        .iter()
+        .find_map(|root| fs::read_to_string(Path::new(root).join(group).join("cgroup.procs")).ok())?;
+    let members = procs.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?));
+    members.filter_map(memory_bytes).reduce(u64::saturating_add)
+}
+
 fn processes() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok().filter(|pid| *pid > 0)?))
@@ -123,6 +149,9 @@ mod tests {
         assert!(!marked(&[path, "ORANGERY_NO_SUCH=1".to_owned()]).contains(&me));
         assert_eq!(variable(me, "PATH"), std::env::var("PATH").ok());
         assert_eq!(variable(me, "PAT"), None);
+        let group = Pid::from_raw(stat.group).unwrap();
+        assert!(memory_bytes(me).unwrap() > 0 && group_memory_bytes(group).unwrap() >= memory_bytes(me).unwrap() / 2);
+        assert_eq!(control_group_memory_bytes("no/such.service"), None);
     }
 
     #[test]

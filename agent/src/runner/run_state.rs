@@ -9,6 +9,7 @@ use std::path::Path;
 
 use orangery_wire::manifest::StopSignal;
 use orangery_wire::{Digest, ReleaseId};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::group::Group;
@@ -69,6 +70,11 @@ impl RunState {
     pub fn read(path: &Path, boot_id: &str) -> Option<Self> {
         let state: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         (state.format == FORMAT && state.boot_id == boot_id && !boot_id.is_empty()).then_some(state)
+    }
+
+    /// The number of the process and of its group.
+    pub fn leader(&self) -> Option<Pid> {
+        Pid::from_raw(self.pid.max(0))
     }
 
     /// The process, if it still runs.

@@ -227,8 +227,8 @@ fn an_app_is_not_interrupted_by_the_agents_death_on_trial_or_proven() {
     eventually_starts(&machine, &["1.0.0"]);
     agent.kill(&machine);
     assert_eq!(property(&machine, "ActiveState"), "active");
-    done(&machine, "trial 1; link 1; commit 1");
-    done(&machine, "proven 1; commit 1");
+    done(&machine, "trial 1; link 1; commit 1; memory");
+    done(&machine, "proven 1; commit 1; memory");
     assert_eq!(starts(&machine), ["1.0.0"]);
 }
 

@@ -40,6 +40,8 @@ fn run() -> Result<(), String> {
     let registered = signal_hook::flag::register(signal_hook::consts::SIGTERM, stopping.clone());
     registered.map_err(|e| format!("cannot wait for SIGTERM: {e}"))?;
     thread::sleep(settings.start_delay);
+    // Pages count only once something was written to them.
+    let held = std::hint::black_box(vec![1_u8; settings.memory_mib << 20]);
     let listener = listener()?;
     // It may be shared with another process, which may be quicker to accept.
     listener.set_nonblocking(true).map_err(|e| format!("cannot wait for connections: {e}"))?;
@@ -51,6 +53,7 @@ fn run() -> Result<(), String> {
         }
         serve(&listener, &settings, &stopping);
     });
+    drop(held);
     Ok(())
 }
 

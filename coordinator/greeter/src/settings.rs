@@ -14,6 +14,8 @@ pub struct Settings {
     pub health_status: u16,
     /// `start_delay_ms`: time before it listens; none unless given, a minute at most.
     pub start_delay: Duration,
+    /// `memory_mib`: memory that it holds without need; none unless given, 1024 MiB at most.
+    pub memory_mib: usize,
 }
 
 impl Settings {
@@ -27,8 +29,13 @@ impl Settings {
 
     /// Understands the text of a `greeter.conf`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut settings =
-            Self { version: String::new(), message: String::new(), health_status: 200, start_delay: Duration::ZERO };
+        let mut settings = Self {
+            version: String::new(),
+            message: String::new(),
+            health_status: 200,
+            start_delay: Duration::ZERO,
+            memory_mib: 0,
+        };
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         for line in lines {
             let (key, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is not `key = value`"))?;
@@ -47,6 +54,7 @@ impl Settings {
             "message" => value.clone_into(&mut self.message),
             "health_status" => self.health_status = u16::try_from(number(599)?).unwrap_or(500).max(100),
             "start_delay_ms" => self.start_delay = Duration::from_millis(number(60_000)?),
+            "memory_mib" => self.memory_mib = usize::try_from(number(1_024)?).unwrap_or(0),
             _ => return Err(format!("the key `{key}` is unknown")),
         }
         Ok(())
@@ -68,13 +76,14 @@ mod tests {
     #[test]
     fn every_key_is_read_and_comments_are_not() {
         let read = Settings::parse(
-            "# a release\nversion = 1.2.0\nmessage = Hello = you\n\nhealth_status=500\nstart_delay_ms = 20\n",
+            "# a release\nversion = 1.2.0\nmessage = Hello = you\n\nhealth_status=500\nstart_delay_ms = 20\nmemory_mib=3\n",
         );
         let expected = Settings {
             version: "1.2.0".into(),
             message: "Hello = you".into(),
             health_status: 500,
             start_delay: Duration::from_millis(20),
+            memory_mib: 3,
         };
         assert_eq!(read, Ok(expected));
     }
@@ -85,6 +94,7 @@ mod tests {
             ("version = 1\ncolour = red", "`colour`"),
             ("version = 1\nhealth_status = bad", "`health_status`"),
             ("version = 1\nstart_delay_ms = 60001", "60000"),
+            ("version = 1\nmemory_mib = 1025", "1024"),
             ("message = no version", "`version`"),
             ("version 1", "key = value"),
         ] {

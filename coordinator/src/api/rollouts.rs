@@ -198,6 +198,7 @@ fn rollout_view(scenes: &mut Scenes<'_>, rollout: &Rollout) -> Result<RolloutVie
         on_failure: rollout.on_failure,
         begun: rollout.begun.clone(),
         ignores_windows: rollout.ignores_windows.clone(),
+        compare: rollout.compare,
         waves: (0..rollout.waves.len()).filter_map(|wave| wave_view(rollout, &places, wave)).collect(),
         log: Vec::new(),
     })

@@ -11,7 +11,7 @@ use super::Outcome;
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Live, Tone, Word};
-use crate::span::text as span;
+use crate::span::{Limits, text as span};
 
 pub mod args;
 
@@ -192,8 +192,9 @@ fn text(view: &RolloutView) -> String {
         ("why", Word::plain(output::clean(&view.reason))),
         ("begun", Word::plain(begun)),
     ];
+    let compared = view.compare.map(|limits| ("compared", Word::plain(String::from(Limits(limits)))));
     let head: Vec<Vec<Word>> =
-        head.into_iter().chain(windows).map(|(name, word)| vec![Word::plain(name), word]).collect();
+        head.into_iter().chain(windows).chain(compared).map(|(name, word)| vec![Word::plain(name), word]).collect();
     let waves: Vec<_> = view.waves.iter().map(|wave| wave_row(wave, now)).collect();
     let waves = output::table(&["wave", "opened", "soak", "may fail", "gate", "nodes"], &waves);
     let log: Vec<String> = view

@@ -61,6 +61,9 @@ pub(super) fn event(payload: &[u8], node: &NodeId) -> Result<Event, Rejected> {
 pub(super) fn health(payload: &[u8]) -> Result<Health, Rejected> {
     let health: Health = read(payload)?;
     check_texts([&health.agent_version], WORD_BYTES_MAX)?;
+    if health.apps.len() > APPS_MAX {
+        return Err(rejected("too_many_apps", format!("{} apps; at most {APPS_MAX} are allowed", health.apps.len())));
+    }
     Ok(health)
 }
 

@@ -168,6 +168,7 @@ impl Turn<'_> {
         let health = intake::health(payload)?;
         let now = self.now;
         self.live.note_health(node, now, &health);
+        self.live.note_vitals(node, &health.apps);
         self.live.update(node, |seen| {
             seen.online = true;
             seen.hear(now);

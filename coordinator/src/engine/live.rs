@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
-use orangery_wire::messages::Health;
+use orangery_wire::messages::{AppVitals, Health};
 use orangery_wire::rest::{DesiredView, HealthHistory, NodeView};
 use orangery_wire::topics::Channel;
-use orangery_wire::{NodeId, UnixTime};
+use orangery_wire::{AppName, NodeId, UnixTime};
 use tokio::sync::watch;
 
 use super::asked::Asked;
 use super::day::Day;
 use super::users::Users;
 use crate::store::{NodeRow, StoreError, View};
+use crate::vitals::{Apps, Vitals};
 
 /// Signs of life of one node since the coordinator started.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,6 +46,7 @@ impl Seen {
 pub struct Live {
     nodes: Mutex<HashMap<NodeId, Seen>>,
     days: Mutex<HashMap<NodeId, Day>>,
+    vitals: Mutex<HashMap<NodeId, Apps>>,
     revoked: RwLock<HashSet<NodeId>>,
     users: RwLock<Users>,
     users_changed: watch::Sender<()>,
@@ -65,6 +67,7 @@ impl Live {
         Ok(Self {
             nodes: Mutex::default(),
             days: Mutex::default(),
+            vitals: Mutex::default(),
             revoked: RwLock::new(view.revoked_nodes()?.into_iter().collect()),
             users: RwLock::new(Users::load(view)?),
             users_changed: watch::Sender::new(()),
@@ -211,6 +214,23 @@ impl Live {
         match days.get_mut(node) {
             Some(day) => day.add(now, health),
             None => days.entry(node.clone()).or_default().add(now, health),
+        }
+    }
+
+    /// How an app of a node is, as far as it was heard since the coordinator started.
+    pub fn vitals(&self, node: &NodeId, app: &AppName) -> Option<Vitals> {
+        self.vitals.lock().unwrap_or_else(PoisonError::into_inner).get(node)?.vitals(app)
+    }
+
+    /// Most nodes have said how their apps are before.
+    pub(super) fn note_vitals(&self, node: &NodeId, apps: &[AppVitals]) {
+        if apps.is_empty() {
+            return;
+        }
+        let mut known = self.vitals.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get_mut(node) {
+            Some(before) => before.note(apps),
+            None => known.entry(node.clone()).or_default().note(apps),
         }
     }
 

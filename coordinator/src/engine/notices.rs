@@ -8,7 +8,7 @@ use orangery_wire::{NodeId, UnixTime};
 
 use super::core::Turn;
 use super::live::Seen;
-use super::rollouts::look_at_gate;
+use super::rollouts::look_at_reason;
 use crate::notify::{Kind, Notice, Severity};
 use crate::output::moment;
 use crate::rollout::{Rollout, Status};
@@ -176,16 +176,16 @@ impl Turn<'_> {
     fn look_at_approvals(&mut self, lasting: &BTreeSet<(String, String)>) -> Result<(), StoreError> {
         let mut waiting = BTreeSet::new();
         for rollout in self.view().active_rollouts()? {
-            let needs = |wave: usize| rollout.waves.get(wave).is_some_and(|w| w.rule.approve && w.approved.is_none());
-            if rollout.status != Status::Running || !rollout.next_wave().is_some_and(needs) {
+            let cause = rollout.gate.as_ref().map(|gate| gate.cause.as_str());
+            if rollout.status != Status::Running || !matches!(cause, Some("approval" | "inconclusive")) {
                 continue;
             }
-            let gate = look_at_gate(self.view(), &rollout, self.live, self.now)?;
-            let Some((wave, why)) = gate.filter(|(_, why)| why.code == "approval") else { continue };
-            let subject = format!("{} {wave}", rollout.id);
+            let wave = rollout.next_wave().unwrap_or(rollout.waves.len());
+            let subject = format!("{} {wave} {}", rollout.id, cause.unwrap_or_default());
             if !lasting.contains(&(APPROVAL.to_owned(), subject.clone())) {
+                let Some(reason) = look_at_reason(self.view(), &rollout, self.live, self.now)? else { continue };
                 self.batch.begin_condition(APPROVAL, &subject, self.now)?;
-                self.tell(of_rollout(&rollout, Kind::RolloutNeedsApproval, &why.text))?;
+                self.tell(of_rollout(&rollout, Kind::RolloutNeedsApproval, &reason))?;
             }
             waiting.insert(subject);
         }

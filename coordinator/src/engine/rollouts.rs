@@ -213,7 +213,7 @@ impl Turn<'_> {
             RolloutDeed::Resume => next.resume().map(|()| None),
             RolloutDeed::Promote => next.promote(&deed).map(Some),
             RolloutDeed::Revert => next.revert(&deed).map(|()| None),
-            RolloutDeed::Approve => next.approve(&deed).map(Some),
+            RolloutDeed::Approve => next.approve(&deed),
             RolloutDeed::IgnoreWindows => next.ignore_windows(&deed).map(|()| None),
         };
         let wave = match done {
@@ -225,7 +225,11 @@ impl Turn<'_> {
         };
         self.batch.set_rollout(Some(&before), &next)?;
         let why = deed.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
-        let which = wave.map(|wave| format!("wave {} ", wave + 1)).unwrap_or_default();
+        let which = match (what, wave) {
+            (_, Some(wave)) => format!("wave {} ", wave + 1),
+            (RolloutDeed::Approve, None) => "nodes whose comparison shows nothing are ".to_owned(),
+            (_, None) => String::new(),
+        };
         self.note(id, what.done(), Some(&deed), wave, format!("{which}{}{why}", what.done()))?;
         self.tell_of_rollout(&next, what.done(), &format!("{}{why}", deed.by), true)?;
         tracing::info!(rollout = id, by = deed.by, "rollout {}", what.done());
@@ -314,14 +318,14 @@ pub fn look(view: View<'_>, rollout: &Rollout, live: &Live, now: UnixTime) -> Re
     Ok(Scenes::new(view, live, now).of(rollout)?.map(|scene| rollout::plan(rollout, &scene)))
 }
 
-/// The first wave that is not open, counted from 0, and what it waits for.
-pub(super) fn look_at_gate(
+/// In a sentence what a rollout waits for.
+pub(super) fn look_at_reason(
     view: View<'_>,
     rollout: &Rollout,
     live: &Live,
     now: UnixTime,
-) -> Result<Option<(usize, rollout::Waiting)>, StoreError> {
-    Ok(Scenes::new(view, live, now).of(rollout)?.and_then(|scene| rollout.gate(&scene)))
+) -> Result<Option<String>, StoreError> {
+    Ok(Scenes::new(view, live, now).of(rollout)?.map(|scene| rollout.reason(&scene)))
 }
 
 /// What rollouts are planned by at one moment. The fleet is read once for each app, whatever the number of its rollouts.

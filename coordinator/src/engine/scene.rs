@@ -84,6 +84,7 @@ impl Fleet {
             unfit: unfit.or_else(|| self.full.contains(&row.node).then(too_many)),
             chosen: chosen && !revoked,
             window: self.windows.get(&row.node).cloned(),
+            vitals: live.vitals(&row.node, &self.app),
         }
     }
 }

@@ -7,7 +7,7 @@ use orangery_wire::{AppName, NodeId, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::span::{Soak, Within};
+use crate::span::{Limits, Soak, Within};
 
 /// `fleet.toml`: what all the other files are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -66,6 +66,11 @@ pub struct PolicyFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub done_within: Option<Within>,
+    /// Compares each node with itself before, and with nodes that do not run it yet: `yes`, or how much worse it may be:
+    /// `memory=150%,latency=200%,patience=30m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub compare: Option<Limits>,
 }
 
 /// What a node is to run of an app: exactly one of the three.

@@ -307,6 +307,7 @@ impl PolicyFile {
             start: self.start_within.map_or(usual.start, |within| within.0),
             progress: self.progress_within.map_or(usual.progress, |within| within.0),
             done: self.done_within.map_or(usual.done, |within| within.0),
+            compare: self.compare.map(|limits| limits.0),
         }
     }
 }

@@ -223,7 +223,7 @@ fn nodes_that_cannot_run_it_or_refused_it_are_told_with_the_reason() {
 #[test]
 fn a_policy_is_cut_to_the_nodes_that_change() {
     let policy = "[careful]\ncanaries = [\"attic\", \"cellar\"]\nwaves = [\"site=north\", \"100%\"]\nsoak = [\"1h\", \"0s\"]\n\
-        failures = [\"0\", \"5%\"]\non_failure = \"revert\"\napprove_between = true\nstart_within = \"2h:wait\"\n";
+        failures = [\"0\", \"5%\"]\non_failure = \"revert\"\napprove_between = true\nstart_within = \"2h:wait\"\ncompare = \"memory=120%\"\n";
     let app = "rollout = \"careful\"\n[default]\nversion = \"1.1.0\"\n";
     let node = "[apps.web]\nversion = \"1.0.0\"\n";
     let texts = [("rollouts.toml", policy), ("apps/web.toml", app), ("nodes/cellar.toml", node)];
@@ -237,6 +237,8 @@ fn a_policy_is_cut_to_the_nodes_that_change() {
     );
     assert_eq!((request.policy.soak_secs.as_slice(), request.policy.approve_between), (&[3_600, 0][..], true));
     assert_eq!((request.policy.start.secs, request.policy.done.secs), (7_200, 14_400));
+    let compared = request.policy.compare.map(|limits| (limits.memory_percent, limits.latency_percent));
+    assert_eq!(compared, Some((120, 200)));
     assert_eq!((rollout.policy.as_str(), request.to.join(" ")), ("careful", "attic garage".to_owned()));
 }
 

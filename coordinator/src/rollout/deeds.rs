@@ -3,7 +3,7 @@
 use orangery_wire::NodeId;
 use orangery_wire::rest::Deed;
 
-use super::{Halt, Left, Rollout, RolloutId, Stage, Status};
+use super::{Halt, Left, Rollout, RolloutId, Stage, Status, Verdict};
 
 /// Why a deed is not possible now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +14,8 @@ pub enum NotNow {
         /// Where it is.
         status: &'static str,
     },
-    /// No wave waits for an approval.
-    #[error("no wave waits for an approval")]
+    /// Nothing waits for an approval.
+    #[error("nothing waits for an approval")]
     NoGate,
     /// Every wave is open.
     #[error("every wave is open already")]
@@ -70,16 +70,34 @@ impl Rollout {
         Ok(next)
     }
 
-    /// Approves the next wave that waits for it, now or later. Returns which, counted from 0.
-    pub fn approve(&mut self, deed: &Deed) -> Result<usize, NotNow> {
+    /// Lets nodes pass whose comparison shows nothing after their soak. If there are none: approves the next wave that waits
+    /// for it, now or later, and returns which, counted from 0.
+    pub fn approve(&mut self, deed: &Deed) -> Result<Option<usize>, NotNow> {
         if !matches!(self.status, Status::Running | Status::Paused(_)) {
             return self.not_now();
+        }
+        if self.accept_inconclusive() {
+            return Ok(None);
         }
         let waits = |wave: &super::Wave| wave.opened_at.is_none() && wave.rule.approve && wave.approved.is_none();
         let next = self.next_wave().filter(|next| self.waves.get(*next).is_some_and(waits)).ok_or(NotNow::NoGate)?;
         let wave = self.waves.get_mut(next).ok_or(NotNow::NoGate)?;
         wave.approved = Some(deed.clone());
-        Ok(next)
+        Ok(Some(next))
+    }
+
+    fn accept_inconclusive(&mut self) -> bool {
+        let mut any = false;
+        for turn in self.turns.values_mut() {
+            if let Stage::Told(told) = &mut turn.stage
+                && let Some(compared) = told.compared.as_mut().filter(|_| told.soaked)
+            {
+                let is_open = compared.verdict == Verdict::Inconclusive && !compared.accepted;
+                compared.accepted |= is_open;
+                any |= is_open;
+            }
+        }
+        any
     }
 
     /// Tells every node that it told the release to run again what was proven there before; also when it was done already.

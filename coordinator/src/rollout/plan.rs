@@ -6,6 +6,7 @@ use orangery_wire::messages::ReleaseRef;
 use orangery_wire::rest::OnFailure;
 use orangery_wire::{Generation, NodeId};
 
+use super::compare::Drift;
 use super::{
     Back, Gate, Halt, LOOK_SECS_MAX, Left, NodeFacts, Rollout, Scene, Stage, Standing, Status, Turn, Waiting, Wave,
     waiting,
@@ -141,11 +142,15 @@ impl Planner<'_> {
     }
 
     fn observe(&mut self) {
+        let drift = match self.next.compare {
+            Some(_) => Drift::of(&self.next, self.scene),
+            None => Drift::NONE,
+        };
         let mut turns = std::mem::take(&mut self.next.turns);
         for (node, turn) in &mut turns {
             let Some(facts) = self.scene.nodes.get(node) else { continue };
             let had_left = matches!(turn.stage, Stage::Left(_));
-            self.next.observe(turn, facts);
+            self.next.observe(turn, facts, &drift);
             if !had_left && matches!(turn.stage, Stage::Left(Left::ToldOtherwise { .. })) {
                 let text = format!("{node} was told something else meanwhile and is left alone");
                 self.tell("told_otherwise", Some(turn.wave), Some(node), text);
@@ -230,8 +235,19 @@ impl Planner<'_> {
         if let Some(opened) = self.next.waves.get_mut(wave) {
             opened.opened_at = Some(self.scene.now);
         }
+        if self.next.compare.is_some() {
+            self.remember_how_it_is();
+        }
         let text = format!("wave {} is open, with {}", wave + 1, waiting::nodes(count));
         self.tell("wave_opened", u32::try_from(wave).ok(), None, text);
+    }
+
+    /// How the app is on nodes that wait: what changes on them from now on has another cause than the release.
+    fn remember_how_it_is(&mut self) {
+        let waiting = self.next.turns.iter_mut().filter(|(_, turn)| turn.stage == Stage::Waiting);
+        for (node, turn) in waiting {
+            turn.before = self.scene.nodes.get(node).and_then(|facts| facts.vitals).or(turn.before);
+        }
     }
 
     /// Tells every node of an open wave that was not told yet and can be.
@@ -248,6 +264,9 @@ impl Planner<'_> {
                 });
                 turn.stage = Stage::Told(self.next.telling(generation, facts.proven().cloned()));
                 turn.away = None;
+                if self.next.compare.is_some() {
+                    turn.before = facts.vitals.or(turn.before);
+                }
             }
         }
         self.next.turns = turns;

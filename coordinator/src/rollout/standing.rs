@@ -6,7 +6,10 @@ use orangery_wire::NodeId;
 use orangery_wire::messages::Phase;
 use orangery_wire::rest::Overdue;
 
-use super::{Away, Back, Left, NodeFacts, Rollout, Rule, Scene, Shut, Stage, Status, Told, Turn, Window};
+use super::compare::Drift;
+use super::{
+    Away, Back, Compared, Left, NodeFacts, Rollout, Rule, Scene, Shut, Stage, Status, Told, Turn, Verdict, Window,
+};
 
 /// Where a node stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +40,11 @@ pub enum Standing {
         /// Seconds for which it must be watched; 0: it must be heard once more.
         left_secs: u64,
     },
-    /// It has been well for the whole soak.
+    /// It has been well for the whole soak, and whether it is worse than before is not clear yet.
+    Comparing(String),
+    /// The same, and it was waited for long enough: somebody is asked.
+    Inconclusive(String),
+    /// It has been well for the whole soak, and is no worse than before if that was to be compared.
     Soaked,
     /// It refused the release, or the release fails there.
     Failed(String),
@@ -96,7 +103,9 @@ impl Standing {
             | Self::NotTaken { .. }
             | Self::Working(_)
             | Self::NotRunning
-            | Self::Soaking { .. } => true,
+            | Self::Soaking { .. }
+            | Self::Comparing(_)
+            | Self::Inconclusive(_) => true,
             Self::Shut(shut) => shut.waits,
             Self::Overdue(missed) => missed.then == Overdue::Wait,
             _ => false,
@@ -106,7 +115,7 @@ impl Standing {
 
 impl Rollout {
     /// Takes in what a node's newest proof says of its turn.
-    pub(super) fn observe(&self, turn: &mut Turn, facts: &NodeFacts) {
+    pub(super) fn observe(&self, turn: &mut Turn, facts: &NodeFacts, drift: &Drift) {
         let told = facts.told();
         let asked = facts.desired.as_ref().and_then(|desired| desired.release.as_ref());
         let is_ours = asked.is_some_and(|asked| asked.id == self.release.id);
@@ -128,6 +137,12 @@ impl Rollout {
         let soak_secs = self.rule(turn).map_or(0, |rule| rule.soak_secs);
         if let Stage::Told(told) = &mut turn.stage {
             self.follow(told, facts, soak_secs);
+            match &self.compare {
+                Some(limits) if told.well_since.is_some() => {
+                    told.compare(limits, turn.before.as_ref(), facts, drift, self);
+                }
+                _ => told.compared = None,
+            }
         }
     }
 
@@ -145,6 +160,7 @@ impl Rollout {
             boot: None,
             failed: None,
             forgiven: false,
+            compared: None,
         }
     }
 
@@ -277,8 +293,18 @@ impl Rollout {
         facts: &NodeFacts,
         listening_secs: Option<u64>,
     ) -> Standing {
+        let compared = self.compare.as_ref().zip(told.compared.as_ref());
+        if let Some((_, Compared { text, .. })) = compared.filter(|(_, it)| it.verdict == Verdict::Fail) {
+            return Standing::Failed(format!("it is worse than before: {text}"));
+        }
         if told.soaked {
-            return Standing::Soaked;
+            return match compared.filter(|(_, it)| it.verdict == Verdict::Inconclusive && !it.accepted) {
+                None => Standing::Soaked,
+                Some((limits, it)) if told.asks_from(limits, rule.soak_secs) <= Some(self.watched_secs) => {
+                    Standing::Inconclusive(it.text.clone())
+                }
+                Some((_, it)) => Standing::Comparing(it.text.clone()),
+            };
         }
         // Silence is the node's only while somebody listens.
         let listening = listening_secs.unwrap_or(0);

@@ -112,6 +112,8 @@ fn code(doing: &Standing) -> &'static str {
     match doing {
         Standing::NotTaken { .. } => "not_taken_in",
         Standing::Soaking { .. } => "soaking",
+        Standing::Comparing(_) => "comparing",
+        Standing::Inconclusive(_) => "inconclusive",
         Standing::GoingBack { .. } => "going_back",
         Standing::Overdue(_) => "overdue",
         Standing::Shut(_) => "window",
@@ -131,6 +133,10 @@ fn doing_text(doing: &Standing) -> String {
         Standing::Working(_) => "makes what was proven before run again".to_owned(),
         Standing::Soaking { left_secs: 0 } => "was well for the whole soak and must be heard once more".to_owned(),
         Standing::Soaking { left_secs } => format!("runs it, and must stay well for {left_secs} s more"),
+        Standing::Comparing(text) => format!("was well for the whole soak, and is compared with before: it {text}"),
+        Standing::Inconclusive(text) => {
+            format!("was well for the whole soak, but the comparison shows nothing: it {text}")
+        }
         Standing::GoingBack { online: true } => "was told to go back and is not there yet".to_owned(),
         Standing::GoingBack { online: false } => "was told to go back and is not connected".to_owned(),
         _ => "has settled and does not run it".to_owned(),
@@ -191,7 +197,12 @@ fn open_of<'a>(rollout: &'a Rollout, scene: &Scene, wave: usize) -> Vec<(&'a Nod
     let standing = |(node, turn)| Some((node, rollout.standing(node, turn, scene)?));
     let mut open: Vec<(&NodeId, Standing)> =
         rollout.members(wave).filter_map(standing).filter(|(_, standing)| standing.is_open()).collect();
-    open.sort_by_key(|(_, standing)| matches!(standing, Standing::Soaking { .. }));
+    open.sort_by_key(|(_, standing)| match standing {
+        Standing::Inconclusive(_) => 3,
+        Standing::Comparing(_) => 2,
+        Standing::Soaking { .. } => 1,
+        _ => 0,
+    });
     open
 }
 
@@ -211,6 +222,9 @@ fn undecided(rollout: &Rollout, scene: &Scene, ahead: usize) -> Option<Waiting> 
     let (node, standing) = open.first()?;
     let doing = match standing {
         Standing::Overdue(missed) => overdue(missed),
+        Standing::Inconclusive(_) => {
+            format!("{}; `orangery rollout approve {}` goes on in spite of that", doing_text(standing), rollout.id)
+        }
         Standing::Ready => "is about to be told".to_owned(),
         Standing::Shut(shut) => opens(shut, scene.now),
         Standing::Away => "is not connected while its window is open".to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orangery_wire::messages::ReleaseRef;
-use orangery_wire::rest::{Allowance, Deadline, Deed, LeftOut, RolloutPolicy, RolloutRequest, WaveSize};
+use orangery_wire::rest::{Allowance, Compare, Deadline, Deed, LeftOut, RolloutPolicy, RolloutRequest, WaveSize};
 use orangery_wire::{NodeId, ReleaseId};
 
 use super::{Rollout, RolloutId, Rule, Scene, Status, Turn, Wave};
@@ -13,6 +13,8 @@ use crate::sha256;
 const WAVES_MAX: usize = 64;
 /// Longest soak and longest deadline: 30 days.
 const SECS_MAX: u64 = 30 * 86_400;
+/// How much of what was before a comparison may allow. Less than all of it would find every release worse.
+const COMPARE_PERCENT: std::ops::RangeInclusive<u32> = 101..=10_000;
 
 /// A node that was chosen, and its labels.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,7 @@ pub fn begin(
         to: request.to.clone(),
         ignores_windows: request.ignore_windows.then(|| begun.clone()),
         begun,
+        compare: request.policy.compare,
         on_failure: request.policy.on_failure,
         waves: waves.into_iter().map(|(_, rule)| Wave::new(rule, false)).collect(),
         status: Status::Running,
@@ -194,6 +197,11 @@ fn at<T: Copy>(values: &[T], k: usize) -> Option<T> {
     values.get(k).or(values.last()).copied()
 }
 
+fn is_bounded(compare: &Compare) -> bool {
+    let percents = [compare.memory_percent, compare.latency_percent];
+    percents.iter().all(|percent| COMPARE_PERCENT.contains(percent)) && compare.patience_secs <= SECS_MAX
+}
+
 fn check(request: &RolloutRequest) -> Result<(), Unsound> {
     let policy = &request.policy;
     let bounded = |deadline: &Deadline| (1..=SECS_MAX).contains(&deadline.secs);
@@ -205,6 +213,8 @@ fn check(request: &RolloutRequest) -> Result<(), Unsound> {
         "a soak can last at most 30 days"
     } else if ![policy.start, policy.progress, policy.done].iter().all(bounded) {
         "a deadline must be from 1 second to 30 days"
+    } else if !policy.compare.as_ref().is_none_or(is_bounded) {
+        "a comparison allows from 101% to 10000% of memory and latency, and waits at most 30 days"
     } else {
         return Ok(());
     };

@@ -52,7 +52,7 @@ pub fn opens(shut: &Shut, now: UnixTime) -> String {
 }
 
 /// One unit, rounded down: nobody needs two here.
-fn distance(secs: u64) -> String {
+pub(super) fn distance(secs: u64) -> String {
     match secs {
         0..=119 => format!("{secs} s"),
         120..=7_199 => format!("{} min", secs / 60),

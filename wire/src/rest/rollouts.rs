@@ -95,6 +95,32 @@ pub struct RolloutPolicy {
     pub progress: Deadline,
     /// From having taken it in to the proof.
     pub done: Deadline,
+    /// Whether nodes that run the release are compared, and how much worse they may be; `None`: they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+}
+
+/// How much worse a release may make a node: against the same node before, less what changed in the same time on nodes that do
+/// not run it yet. Restarts, memory and how long probes take are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Compare {
+    /// How much of the memory before it may hold, in hundredths: 101 to 10000.
+    #[cfg_attr(feature = "openapi", schema(minimum = 101, maximum = 10_000))]
+    pub memory_percent: u32,
+    /// How much of the time before its probes may take, in hundredths: 101 to 10000.
+    #[cfg_attr(feature = "openapi", schema(minimum = 101, maximum = 10_000))]
+    pub latency_percent: u32,
+    /// How long a comparison that shows nothing is waited for after the soak, in seconds, before a person is asked: at most 30 days.
+    #[cfg_attr(feature = "openapi", schema(maximum = 2_592_000))]
+    pub patience_secs: u64,
+}
+
+impl Default for Compare {
+    fn default() -> Self {
+        Self { memory_percent: 150, latency_percent: 200, patience_secs: 1_800 }
+    }
 }
 
 impl Default for RolloutPolicy {
@@ -107,6 +133,7 @@ impl Default for RolloutPolicy {
             start: Deadline { secs: 3_600, then: Overdue::Skip },
             progress: Deadline { secs: 3_600, then: Overdue::Fail },
             done: Deadline { secs: 4 * 3_600, then: Overdue::Fail },
+            compare: None,
         }
     }
 }
@@ -216,6 +243,9 @@ pub struct RolloutView {
     /// Who lets it tell nodes outside of their maintenance windows, if somebody does.
     #[serde(default)]
     pub ignores_windows: Option<Deed>,
+    /// How much worse the release may make a node, if that is compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
     /// The waves.
     pub waves: Vec<WaveView>,
     /// What was done with it and what came of it, oldest first; the newest 200.
@@ -257,7 +287,7 @@ pub struct RolloutNode {
     /// The node.
     pub node: NodeId,
     /// A stable word: `wave_ahead`, `approval`, `nobody_proved`, `window`, `away`, `paused`, `reverting`, `held`, `unfit`, `revoked`, `not_taken_in`,
-    /// `in_progress`, `soaking`, `overdue`, `failed`, `soaked`, `going_back`, `back`, `superseded`, `told_otherwise`, `not_reached`,
+    /// `in_progress`, `soaking`, `comparing`, `inconclusive`, `overdue`, `failed`, `soaked`, `going_back`, `back`, `superseded`, `told_otherwise`, `not_reached`,
     /// `not_told`.
     pub state: String,
     /// The sentence, without the node's name.

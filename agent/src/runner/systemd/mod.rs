@@ -50,6 +50,11 @@ impl Hosted {
     pub fn release(&self) -> ReleaseId {
         self.launch.release
     }
+
+    /// Memory that its control group holds. Our units name no slice, so it is where systemd puts every service.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        procfs::control_group_memory_bytes(&format!("system.slice/orangery-{}.service", self.launch.app))
+    }
 }
 
 impl Drop for Hosted {

@@ -7,7 +7,7 @@ use orangery_wire::NodeId;
 use orangery_wire::rest::{Allowance, DeedRequest, OnFailure, RolloutPolicy, RolloutRequest, WaveSize};
 
 use super::super::args::{ReleaseName, Selector};
-use crate::span::{Within, parse_soak};
+use crate::span::{Limits, Within, parse_soak};
 
 /// `orangery rollout`
 #[derive(Debug, Subcommand)]
@@ -73,6 +73,10 @@ pub struct StartArgs {
     /// Time from taking it in to the proof, and what the node counts as after that
     #[arg(long, value_name = "TIME[:THEN]", default_value = "4h:fail")]
     pub done_within: Within,
+    /// Compare each node with itself before, and with nodes that do not run it yet: it fails if it restarts more, or has more
+    /// memory or slower probes than LIMITS allow, such as memory=150%,latency=200%,patience=30m
+    #[arg(long, value_name = "LIMITS", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    pub compare: Option<Limits>,
     /// Tell nodes outside of their maintenance windows too: for emergencies
     #[arg(long)]
     pub ignore_windows: bool,
@@ -142,6 +146,7 @@ impl StartArgs {
                 start: self.start_within.0,
                 progress: self.progress_within.0,
                 done: self.done_within.0,
+                compare: self.compare.map(|limits| limits.0),
             },
             deed: DeedRequest { note: self.note.clone() },
             plan: None,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use orangery::rollout::{self, NodeFacts, Planned, Rollout, RolloutId, Scene, Status};
-use orangery_wire::messages::{AppReport, DesiredApp};
+use orangery::vitals::Apps;
+use orangery_wire::messages::{AppReport, AppVitals, DesiredApp};
 use orangery_wire::rest::{Deed, RolloutRequest};
 use orangery_wire::{NodeId, UnixTime};
 
@@ -38,6 +39,8 @@ pub struct Known {
     pub site: &'static str,
     /// Its windows, each of another group.
     pub rounds: Vec<Round>,
+    /// What it said of its app; lost by a kill.
+    pub vitals: Apps,
 }
 
 /// The coordinator.
@@ -93,6 +96,7 @@ impl Center {
                 unfit: None,
                 chosen: Self::matches(to, node, known) && !is_claimed,
                 window: windows::look(&known.rounds, self.clock(now)),
+                vitals: known.vitals.vitals(&app()),
             };
             (node.clone(), facts)
         };
@@ -154,6 +158,11 @@ impl Center {
         (known.heard, known.heard_boot, known.online) = (Some(now), Some(boot.to_string()), true);
     }
 
+    /// How its app is.
+    pub fn hear_vitals(&mut self, node: &NodeId, vitals: &[AppVitals]) {
+        self.known.get_mut(node).unwrap().vitals.note(vitals);
+    }
+
     /// A proof arrives.
     pub fn report(&mut self, node: &NodeId, now: u64, report: AppReport, sequence: u64, boot: u64) {
         self.hear(node, now, boot);
@@ -169,6 +178,7 @@ impl Center {
         self.is_up = false;
         for known in self.known.values_mut() {
             (known.heard, known.heard_boot, known.online) = (None, None, false);
+            known.vitals = Apps::default();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What goes wrong, who changes their mind, and which fault is planted.
 
 use orangery::rollout::{self, Planned, RolloutId, Scene, Stage, Standing, Status, Telling, Window};
+use orangery::vitals::Vitals;
 use orangery_sim::Random;
 use orangery_wire::messages::Phase;
 use orangery_wire::rest::{Allowance, Deadline, OnFailure, Overdue, RolloutPolicy, RolloutRequest, WaveSize};
@@ -67,6 +68,7 @@ fn count(world: &mut World) {
     counts.late =
         center.rollouts.values().filter(|rollout| rollout.waves.iter().any(|wave| wave.trailing)).count() as u64;
     (counts.shut, counts.missed) = (world.laws.shut, world.laws.missed);
+    (counts.worse, counts.unclear) = (world.laws.worse, world.laws.unclear);
     counts.ignored = center.rollouts.values().filter(|rollout| rollout.ignores_windows.is_some()).count() as u64;
     counts.promoted =
         center.rollouts.values().filter(|rollout| rollout.waves.iter().any(|wave| wave.promoted.is_some())).count()
@@ -158,7 +160,8 @@ fn begin(world: &mut World) {
         let fate = if world.random.percent(share) { bad(&mut world.random) } else { Fate::Good };
         world.nodes[k].fates[usize::from(number)] = fate;
     }
-    let request = request(&mut world.random, number, world.nodes.len());
+    let mut request = request(&mut world.random, number, world.nodes.len());
+    request.policy.compare = crate::worse::prepare(world, number);
     let takes_over = world.options.mutant != Some(Mutant::OlderGoesOn);
     // Not every request makes sense; those that do not are refused.
     drop(world.center.begin(world.now, &request, number, takes_over));
@@ -194,6 +197,7 @@ fn request(random: &mut Random, number: u8, nodes: usize) -> RolloutRequest {
         start: Deadline { secs: random.between(200, 900), then: then(random) },
         progress: Deadline { secs: random.between(200, 900), then: then(random) },
         done: Deadline { secs: random.between(300, 1_200), then: then(random) },
+        compare: None,
     };
     RolloutRequest {
         app: app(),
@@ -219,6 +223,7 @@ pub fn planned(world: &World, id: RolloutId) -> (Scene, Planned) {
     for (wave, was) in planned.next.waves.iter_mut().zip(&before.waves) {
         wave.rule = was.rule.clone();
     }
+    planned.next.compare = before.compare;
     plant_after(mutant, &scene, before, &mut planned);
     (scene, planned)
 }
@@ -233,6 +238,16 @@ fn plant_before(mutant: Mutant, rollout: &mut rollout::Rollout, seen: &mut Scene
                 (wave.rule.start, wave.rule.progress, wave.rule.done) = (never, never, never);
             }
             _ => {}
+        }
+    }
+    if mutant == Mutant::ComparisonIsSkipped {
+        rollout.compare = None;
+    }
+    if mutant == Mutant::ComparedWithItself {
+        for (node, turn) in &mut rollout.turns {
+            let Stage::Told(rollout::Told { earlier: Some(earlier), .. }) = &turn.stage else { continue };
+            let now = seen.nodes.get(node).and_then(|facts| facts.vitals);
+            turn.before = now.map(|now| Vitals { release: earlier.id, ..now });
         }
     }
     if mutant == Mutant::UnwatchedTimeCounts {
@@ -322,6 +337,7 @@ fn moves(world: &World, id: RolloutId) -> Option<String> {
         next.turns.iter().any(|(node, turn)| next.standing(node, turn, &scene).is_some_and(|standing| is(&standing)))
     };
     let waits_for_ever = any(&|standing| matches!(standing, Standing::Overdue(missed) if missed.then == Overdue::Wait));
+    let asks = any(&|standing| matches!(standing, Standing::Inconclusive(_)));
     let gate = next.gate(&scene).map(|(_, why)| why.code);
     let waits_for_a_person = matches!(gate, Some("approval" | "nobody_proved"));
     let is_free = |standing: &Standing| {
@@ -330,13 +346,14 @@ fn moves(world: &World, id: RolloutId) -> Option<String> {
             Standing::NotTaken { .. }
                 | Standing::Working(_)
                 | Standing::Soaking { .. }
+                | Standing::Comparing(_)
                 | Standing::GoingBack { .. }
                 | Standing::Away
         ) || matches!(standing, Standing::Shut(shut) if shut.waits)
     };
     match next.status {
         Status::Paused(_) => None,
-        Status::Running if waits_for_ever || waits_for_a_person => None,
+        Status::Running if waits_for_ever || waits_for_a_person || asks => None,
         _ if any(&is_free) => says("waits"),
         _ => says("does not end"),
     }

@@ -23,13 +23,16 @@ pub enum Mutant {
     WindowIsIgnored,
     AwayIsTold,
     ShutIsPassed,
+    ComparisonIsSkipped,
+    ComparedWithItself,
 }
 
 impl Mutant {
     /// Each, with the laws that are about it.
-    pub const ALL: [(Self, &'static [Law]); 16] = [
+    pub const ALL: [(Self, &'static [Law]); 18] = [
         (Self::SoakIsSkipped, &[Law::WaveHasSoaked]),
-        (Self::LimitIsIgnored, &[Law::NothingAfterTheLimit]),
+        // Or nobody was left to be told, and what the rollout does is never what it should.
+        (Self::LimitIsIgnored, &[Law::NothingAfterTheLimit, Law::AllComesToRest]),
         (Self::UnopenedIsTold, &[Law::OnlyOpenedWaves]),
         (Self::RevertForgetsOne, &[Law::RevertedIsBack]),
         (Self::GenerationIsReused, &[Law::GenerationsGrow]),
@@ -45,6 +48,8 @@ impl Mutant {
         (Self::WindowIsIgnored, &[Law::WindowIsKept]),
         (Self::AwayIsTold, &[Law::WindowIsKept]),
         (Self::ShutIsPassed, &[Law::WaveHasSoaked]),
+        (Self::ComparisonIsSkipped, &[Law::WorseIsFound]),
+        (Self::ComparedWithItself, &[Law::WorseIsFound]),
     ];
 }
 
@@ -56,6 +61,8 @@ pub struct Options {
     /// Messages that are lost, of a hundred.
     pub loss_percent: u64,
     pub mutant: Option<Mutant>,
+    /// Whether some releases are worse, and some rollouts compare.
+    pub compares: bool,
 }
 
 impl Options {
@@ -63,7 +70,7 @@ impl Options {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
         let nodes = 3 + random.index(14);
-        Self { seed, nodes, loss_percent: random.below(15), mutant: None }
+        Self { seed, nodes, loss_percent: random.below(15), mutant: None, compares: true }
     }
 }
 
@@ -86,6 +93,10 @@ pub struct Counts {
     pub missed: u64,
     /// Rollouts that look at no windows.
     pub ignored: u64,
+    /// Nodes that failed because the release is worse there.
+    pub worse: u64,
+    /// Looks at a node whose comparison showed nothing.
+    pub unclear: u64,
 }
 
 impl Counts {
@@ -104,5 +115,7 @@ impl Counts {
         self.shut += other.shut;
         self.missed += other.missed;
         self.ignored += other.ignored;
+        self.worse += other.worse;
+        self.unclear += other.unclear;
     }
 }

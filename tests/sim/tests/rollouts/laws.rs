@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orangery::rollout::{NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Status, Turn, Window};
+use orangery::rollout::{
+    NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Standing, Status, Told, Turn, Verdict, Window,
+};
 use orangery_sim::Random;
 use orangery_wire::NodeId;
 use orangery_wire::messages::{Phase, ReleaseRef};
 use orangery_wire::rest::Overdue;
 
 use crate::node::Node;
+use crate::worse;
 
 /// A message may be on its way so long; what it says is not known before.
 const ON_ITS_WAY_SECS: u64 = 45;
@@ -34,6 +37,9 @@ pub enum Law {
     OneRolloutTells,
     /// Nobody misses a deadline in less time than it was listened to.
     DeadlineIsFair,
+    /// No wave opens after a node on which a comparing rollout's release is worse, unless that was found or somebody was asked; and
+    /// none is found worse that is not.
+    WorseIsFound,
     /// Once faults have stopped all comes to rest in a bounded time, or says which person it waits for.
     AllComesToRest,
     /// Every node that waits has a reason, and the reason is true.
@@ -42,7 +48,7 @@ pub enum Law {
 
 /// What is known of a node that a rollout told, apart from what the planner keeps.
 #[derive(Debug, Clone)]
-struct Told {
+struct Telling {
     generation: u64,
     /// Seconds listened when it was told.
     listened: u64,
@@ -53,7 +59,7 @@ struct Told {
 #[derive(Default)]
 pub struct Laws {
     pub broken: Option<(Law, String)>,
-    told: BTreeMap<(RolloutId, NodeId), Told>,
+    told: BTreeMap<(RolloutId, NodeId), Telling>,
     failing: BTreeSet<(RolloutId, NodeId)>,
     forgiven: BTreeSet<(RolloutId, NodeId)>,
     was_held: BTreeSet<NodeId>,
@@ -63,6 +69,8 @@ pub struct Laws {
     away: BTreeMap<(RolloutId, NodeId), u64>,
     pub shut: u64,
     pub missed: u64,
+    pub worse: u64,
+    pub unclear: u64,
     /// How often of a thousand looks the coordinator is killed in it.
     pub kills_per_thousand: u64,
 }
@@ -110,6 +118,7 @@ impl Laws {
         }
         self.follow_windows(listened, scene, before);
         let too_many = self.count_failures(listened, scene, before);
+        self.judge_comparisons(nodes, names, planned);
         self.judge_tellings(scene, before, planned, too_many.as_deref());
         for wave in 1..planned.next.waves.len() {
             let was_closed = before.waves.get(wave).is_none_or(|wave| wave.opened_at.is_none());
@@ -130,6 +139,23 @@ impl Laws {
             self.demand(Law::DeadlineIsFair, fair, || format!("{} after {passed} s of listening", news.text));
         }
         self.judge_reasons(scene, planned);
+    }
+
+    /// What was found worse is worse.
+    fn judge_comparisons(&mut self, nodes: &[Node], names: &BTreeMap<NodeId, usize>, planned: &Planned) {
+        let next = &planned.next;
+        for (node, turn) in &next.turns {
+            let Stage::Told(Told { earlier, compared: Some(compared), .. }) = &turn.stage else { continue };
+            match compared.verdict {
+                Verdict::Fail => {
+                    let worse = worse::is_worse(&nodes[names[node]], &next.release, earlier.as_ref());
+                    self.demand(Law::WorseIsFound, worse, || format!("{node} is not worse, though {}", compared.text));
+                    self.worse += u64::from(self.failing.insert((next.id, node.clone())));
+                }
+                Verdict::Inconclusive => self.unclear += 1,
+                Verdict::Pass => {}
+            }
+        }
     }
 
     /// Who waits for a window, and who was away while one was open.
@@ -257,6 +283,13 @@ impl Laws {
                 strays.push(format!("{node} was well for {well} s of {}", ahead.rule.soak_secs));
             }
         }
+        for (node, turn) in next.members(wave - 1) {
+            let earlier = self.told.get(&(next.id, node.clone())).and_then(|told| told.earlier.as_ref());
+            let worse = worse::is_worse(&nodes[names[node]], &next.release, earlier);
+            let what = || format!("wave {} of rollout {} opened, and {node} is worse", wave + 1, next.id);
+            let soaked = next.standing(node, turn, scene) == Some(Standing::Soaked);
+            self.demand(Law::WorseIsFound, !worse || !soaked || worse::may_pass(next, turn), what);
+        }
         let what = || format!("wave {} of rollout {} opened: {}", wave + 1, next.id, strays.join(", "));
         self.demand(Law::WaveHasSoaked, strays.is_empty(), what);
         let what = || {
@@ -274,7 +307,7 @@ impl Laws {
             if telling.release.as_ref().map(|release| release.id) == Some(next.release.id) {
                 let earlier = scene.nodes[&telling.node].proven().cloned();
                 self.forgiven.remove(&key);
-                self.told.insert(key, Told { generation: telling.generation, listened, earlier });
+                self.told.insert(key, Telling { generation: telling.generation, listened, earlier });
             }
         }
     }
@@ -337,7 +370,7 @@ fn has_failed(facts: &NodeFacts, generation: u64, release: &ReleaseRef) -> bool 
 }
 
 /// Whether the node had the time of some deadline after which it need not be waited for.
-fn is_overdue(rollout: &Rollout, turn: &Turn, told: &Told, listened: u64, _: &NodeFacts) -> bool {
+fn is_overdue(rollout: &Rollout, turn: &Turn, told: &Telling, listened: u64, _: &NodeFacts) -> bool {
     let rule = &rollout.waves[turn.wave as usize].rule;
     let passed = listened.saturating_sub(told.listened) + ON_ITS_WAY_SECS;
     [rule.start, rule.progress, rule.done]
@@ -368,8 +401,12 @@ fn is_true(code: &str, next: &Rollout, turn: &Turn, facts: &NodeFacts) -> bool {
         ("not_taken_in", Stage::Told(told)) => !taken(told.generation),
         ("in_progress", Stage::Told(told)) => taken(told.generation) && told.well_since.is_none(),
         ("soaking", Stage::Told(_)) => runs_it,
+        ("comparing" | "inconclusive", Stage::Told(told)) => runs_it && told.soaked,
         ("soaked", Stage::Told(_)) => runs_it && matches!(next.status, Status::Reverting(_)),
-        ("failed", Stage::Told(told)) => has_failed(facts, told.generation, &next.release),
+        ("failed", Stage::Told(told)) => {
+            let is_worse = told.compared.as_ref().is_some_and(|compared| compared.verdict == Verdict::Fail);
+            is_worse || has_failed(facts, told.generation, &next.release)
+        }
         ("overdue", Stage::Told(told)) => told.well_since.is_some() || !(taken(told.generation) && runs_it && rests),
         ("going_back" | "not_reached", Stage::Back(back)) => {
             !taken(back.generation) || report.is_some_and(|report| report.phase != Phase::Settled)

@@ -24,6 +24,12 @@ pub enum Fate {
     Dies(u64),
     /// It never comes to an end of its download.
     Stuck,
+    /// It is well, and holds three times as much memory.
+    Heavy,
+    /// It is well, and takes five times as long to answer.
+    Slow,
+    /// It is well, and exits every minute or so.
+    Restless,
 }
 
 /// The release of version `1.N.0`, by its number.
@@ -89,7 +95,7 @@ impl Node {
             sequence: 1,
             boots: 1,
             step: 0,
-            well_since: None,
+            well_since: Some((id, 0)),
             longest_well: vec![0; fates.len()],
             fates,
             refusals: 0,
@@ -139,6 +145,11 @@ impl Node {
         if self.well_since.map(|(id, _)| id) != well {
             self.well_since = well.map(|id| (id, now));
         }
+    }
+
+    /// The release that it is well on, and since when.
+    pub fn well_since(&self) -> Option<(ReleaseId, u64)> {
+        self.well_since.filter(|_| self.is_on)
     }
 
     pub fn longest_well(&mut self, release: &ReleaseId, now: u64) -> u64 {

@@ -278,6 +278,7 @@ impl World {
         let is_heard = self.is_reached(k) && self.center.known[&name].joined;
         if is_heard && !self.random.percent(self.options.loss_percent) {
             self.center.hear(&name, self.now, self.nodes[k].boots);
+            self.center.hear_vitals(&name, &crate::worse::vitals(&self.nodes[k], self.now));
         }
         if self.nodes[k].healthy.is_none()
             && matches!(self.nodes[k].record.phase, Phase::Settled)
@@ -364,7 +365,10 @@ impl World {
             "pause" => rollout.pause(&deed).map(|()| "paused".to_owned()),
             "resume" => rollout.resume().map(|()| "resumed".to_owned()),
             "promote" => rollout.promote(&deed).map(|wave| format!("wave {} promoted", wave + 1)),
-            "approve" => rollout.approve(&deed).map(|wave| format!("wave {} approved", wave + 1)),
+            "approve" => rollout.approve(&deed).map(|wave| match wave {
+                Some(wave) => format!("wave {} approved", wave + 1),
+                None => "goes on in spite of the comparison".to_owned(),
+            }),
             "ignore-windows" => rollout.ignore_windows(&deed).map(|()| "looks at no window any more".to_owned()),
             "revert" => rollout.revert(&deed).map(|()| "reverting".to_owned()),
             other => return Err(format!("no deed is named {other}")),
