@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orangery::rollout::{
-    NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Standing, Status, Told, Turn, Verdict, Window,
-};
+use orangery::rollout::{NodeFacts, Planned, Rollout, RolloutId, Scene, Stage, Status, Turn, Verdict, Window};
 use orangery_sim::Random;
 use orangery_wire::NodeId;
 use orangery_wire::messages::{Phase, ReleaseRef};
 use orangery_wire::rest::Overdue;
 
 use crate::node::Node;
-use crate::worse;
 
 /// A message may be on its way so long; what it says is not known before.
 const ON_ITS_WAY_SECS: u64 = 45;
@@ -48,19 +45,19 @@ pub enum Law {
 
 /// What is known of a node that a rollout told, apart from what the planner keeps.
 #[derive(Debug, Clone)]
-struct Telling {
+pub struct Telling {
     generation: u64,
     /// Seconds listened when it was told.
     listened: u64,
-    earlier: Option<ReleaseRef>,
+    pub earlier: Option<ReleaseRef>,
 }
 
 /// The judge.
 #[derive(Default)]
 pub struct Laws {
     pub broken: Option<(Law, String)>,
-    told: BTreeMap<(RolloutId, NodeId), Telling>,
-    failing: BTreeSet<(RolloutId, NodeId)>,
+    pub told: BTreeMap<(RolloutId, NodeId), Telling>,
+    pub failing: BTreeSet<(RolloutId, NodeId)>,
     forgiven: BTreeSet<(RolloutId, NodeId)>,
     was_held: BTreeSet<NodeId>,
     generations: BTreeMap<NodeId, u64>,
@@ -82,7 +79,7 @@ impl Laws {
         }
     }
 
-    fn demand(&mut self, law: Law, holds: bool, what: impl FnOnce() -> String) {
+    pub fn demand(&mut self, law: Law, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.breaks(law, what());
         }
@@ -139,23 +136,6 @@ impl Laws {
             self.demand(Law::DeadlineIsFair, fair, || format!("{} after {passed} s of listening", news.text));
         }
         self.judge_reasons(scene, planned);
-    }
-
-    /// What was found worse is worse.
-    fn judge_comparisons(&mut self, nodes: &[Node], names: &BTreeMap<NodeId, usize>, planned: &Planned) {
-        let next = &planned.next;
-        for (node, turn) in &next.turns {
-            let Stage::Told(Told { earlier, compared: Some(compared), .. }) = &turn.stage else { continue };
-            match compared.verdict {
-                Verdict::Fail => {
-                    let worse = worse::is_worse(&nodes[names[node]], &next.release, earlier.as_ref());
-                    self.demand(Law::WorseIsFound, worse, || format!("{node} is not worse, though {}", compared.text));
-                    self.worse += u64::from(self.failing.insert((next.id, node.clone())));
-                }
-                Verdict::Inconclusive => self.unclear += 1,
-                Verdict::Pass => {}
-            }
-        }
     }
 
     /// Who waits for a window, and who was away while one was open.
@@ -283,13 +263,7 @@ impl Laws {
                 strays.push(format!("{node} was well for {well} s of {}", ahead.rule.soak_secs));
             }
         }
-        for (node, turn) in next.members(wave - 1) {
-            let earlier = self.told.get(&(next.id, node.clone())).and_then(|told| told.earlier.as_ref());
-            let worse = worse::is_worse(&nodes[names[node]], &next.release, earlier);
-            let what = || format!("wave {} of rollout {} opened, and {node} is worse", wave + 1, next.id);
-            let soaked = next.standing(node, turn, scene) == Some(Standing::Soaked);
-            self.demand(Law::WorseIsFound, !worse || !soaked || worse::may_pass(next, turn), what);
-        }
+        self.judge_worse_ahead(nodes, names, scene, next, wave);
         let what = || format!("wave {} of rollout {} opened: {}", wave + 1, next.id, strays.join(", "));
         self.demand(Law::WaveHasSoaked, strays.is_empty(), what);
         let what = || {

@@ -1,10 +1,14 @@
 //! Releases whose probes hold and which are worse all the same, and what nodes say of themselves by which that shows.
 
-use orangery::rollout::{Rollout, Stage, Turn, Verdict};
+use std::collections::BTreeMap;
+
+use orangery::rollout::{Planned, Rollout, Scene, Stage, Standing, Told, Turn, Verdict};
 use orangery_sim::Random;
+use orangery_wire::NodeId;
 use orangery_wire::messages::{AppVitals, ReleaseRef};
 use orangery_wire::rest::Compare;
 
+use crate::laws::{Law, Laws};
 use crate::node::{Fate, Node, app};
 use crate::world::World;
 
@@ -60,4 +64,41 @@ pub fn prepare(world: &mut World, number: u8) -> Option<Compare> {
         }
     }
     random.percent(40).then(|| Compare { patience_secs: random.between(60, 900), ..Compare::default() })
+}
+
+impl Laws {
+    /// What was found worse is worse.
+    pub fn judge_comparisons(&mut self, nodes: &[Node], names: &BTreeMap<NodeId, usize>, planned: &Planned) {
+        let next = &planned.next;
+        for (node, turn) in &next.turns {
+            let Stage::Told(Told { earlier, compared: Some(compared), .. }) = &turn.stage else { continue };
+            match compared.verdict {
+                Verdict::Fail => {
+                    let worse = is_worse(&nodes[names[node]], &next.release, earlier.as_ref());
+                    self.demand(Law::WorseIsFound, worse, || format!("{node} is not worse, though {}", compared.text));
+                    self.worse += u64::from(self.failing.insert((next.id, node.clone())));
+                }
+                Verdict::Inconclusive => self.unclear += 1,
+                Verdict::Pass => {}
+            }
+        }
+    }
+
+    /// A wave opens: on nobody ahead is the release worse, unless that was found or somebody was asked.
+    pub fn judge_worse_ahead(
+        &mut self,
+        nodes: &[Node],
+        names: &BTreeMap<NodeId, usize>,
+        scene: &Scene,
+        next: &Rollout,
+        wave: usize,
+    ) {
+        for (node, turn) in next.members(wave - 1) {
+            let earlier = self.told.get(&(next.id, node.clone())).and_then(|told| told.earlier.as_ref());
+            let worse = is_worse(&nodes[names[node]], &next.release, earlier);
+            let what = || format!("wave {} of rollout {} opened, and {node} is worse", wave + 1, next.id);
+            let soaked = next.standing(node, turn, scene) == Some(Standing::Soaked);
+            self.demand(Law::WorseIsFound, !worse || !soaked || may_pass(next, turn), what);
+        }
+    }
 }
