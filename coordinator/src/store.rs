@@ -32,6 +32,7 @@ pub use nodes::NodeRow;
 pub(crate) use nodes::ReportMark;
 pub use notices::TargetRow;
 pub use releases::ReleaseRow;
+pub use rollouts::ROLLOUTS_READ_MAX;
 pub use sessions::{SessionRow, session_id};
 pub use users::{OWNER, TokenRow, UserRow, token_id};
 

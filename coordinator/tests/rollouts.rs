@@ -475,3 +475,41 @@ async fn no_window_is_open_while_most_nodes_contradict_the_coordinators_clock() 
     site.pass(5).await;
     assert_eq!(site.tolds(), [2, 2, 2]);
 }
+
+#[tokio::test]
+async fn nodes_and_rollouts_are_listed_in_pages_that_name_the_next() {
+    let site = Site::start().await;
+    let operator = site.fixture.operator();
+    for soak in [60, 61, 62] {
+        site.begin(&request(None, soak)).await.unwrap();
+    }
+    let pages = async |path: &str, name: &str| {
+        let (mut next, mut names, mut sizes) = (Some(path.to_owned()), Vec::new(), Vec::new());
+        while let Some(path) = next {
+            let answer = operator.request(reqwest::Method::GET, &path).send().await.unwrap();
+            let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+            let entries: Vec<serde_json::Value> = answer.json().await.unwrap();
+            sizes.push(entries.len());
+            names.extend(entries.iter().map(|entry| entry[name].to_string()));
+            next = link.map(|link| {
+                let path = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
+                path.expect("a link to the next page").to_owned()
+            });
+        }
+        (names, sizes)
+    };
+    let (names, sizes) = pages("/v1/nodes?limit=2", "node").await;
+    assert_eq!((names.len(), sizes), (3, vec![2, 1]), "{names:?}");
+    assert!(names.is_sorted());
+    let (numbers, sizes) = pages("/v1/rollouts?limit=1", "rollout").await;
+    assert_eq!((numbers, sizes), (vec!["3".to_owned(), "2".to_owned(), "1".to_owned()], vec![1, 1, 1]));
+    assert_eq!(pages("/v1/nodes", "node").await.1, [3]);
+    assert_eq!(pages("/v1/nodes?limit=3", "node").await.1, [3], "the last page names no next one");
+    for wrong in ["/v1/nodes?limit=0", "/v1/nodes?after=No%20Node", "/v1/rollouts?after=x", "/v1/nodes?page=2"] {
+        assert_eq!(
+            code(operator.get::<Vec<serde_json::Value>>(wrong).await),
+            denied_with(422, "invalid_query"),
+            "{wrong}"
+        );
+    }
+}

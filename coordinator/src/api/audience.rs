@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::cookie::{CSRF, Secret};
 use super::error::ApiError;
-use super::{Shared, origin, unheard};
+use super::{Shared, once, origin, unheard};
 use crate::engine::{Actor, Credential, Shown, User};
 use crate::https::Caller;
 use crate::sha256;
@@ -114,8 +114,13 @@ pub(super) async fn guard(
     };
     let response = match admitted {
         Ok(()) => {
+            let key = once::key(&identity, &request);
             request.extensions_mut().insert(identity);
-            next.run(request).await
+            match key {
+                Ok(None) => next.run(request).await,
+                Ok(Some(name)) => once::run(shared.clone(), name, request, next).await,
+                Err(error) => error.into_response(),
+            }
         }
         Err(error) => {
             tracing::debug!(path = request.uri().path(), code = error.code(), "request denied");

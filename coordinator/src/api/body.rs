@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -30,23 +31,7 @@ impl<T: DeserializeOwned, S: Sync, const BYTES_MAX: usize> FromRequest<S> for Bo
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let time_max = if BYTES_MAX <= SMALL_BYTES_MAX { SMALL_TIME_MAX } else { TIME_MAX };
-        let collected = Limited::new(request.into_body(), BYTES_MAX).collect();
-        let bytes = match tokio::time::timeout(time_max, collected).await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let message = format!("the request's body has more than {BYTES_MAX} bytes");
-                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
-            }
-            Ok(Err(error)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "body_cut", error.to_string())),
-            Err(_) => {
-                return Err(ApiError::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "body_slow",
-                    "the request's body took too long",
-                ));
-            }
-        };
+        let bytes = collect::<BYTES_MAX>(request.into_body()).await?;
         let invalid = |error: &dyn std::fmt::Display| {
             let message = format!("the request's body is not what this route takes: {error}");
             ApiError::new(StatusCode::BAD_REQUEST, "body_invalid", message).next("GET /v1/openapi.json describes it")
@@ -57,6 +42,21 @@ impl<T: DeserializeOwned, S: Sync, const BYTES_MAX: usize> FromRequest<S> for Bo
         }
         let read = serde_json::from_slice(&bytes);
         read.or_else(|error| whole(&bytes).ok_or(error)).map(Self).map_err(|error| invalid(&error))
+    }
+}
+
+/// All of a body, if it has at most `BYTES_MAX` bytes and comes in time.
+pub(super) async fn collect<const BYTES_MAX: usize>(body: axum::body::Body) -> Result<Bytes, ApiError> {
+    let time_max = if BYTES_MAX <= SMALL_BYTES_MAX { SMALL_TIME_MAX } else { TIME_MAX };
+    let collected = Limited::new(body, BYTES_MAX).collect();
+    match tokio::time::timeout(time_max, collected).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the request's body has more than {BYTES_MAX} bytes");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
+        }
+        Ok(Err(error)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "body_cut", error.to_string())),
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_slow", "the request's body took too long")),
     }
 }
 

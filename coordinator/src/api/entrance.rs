@@ -1,6 +1,7 @@
 //! What the guard and the routes by which somebody comes in remember while the coordinator runs.
 
 use super::failures::Failures;
+use super::once::Once;
 use super::origin::Origins;
 use super::passwords::Passwords;
 use super::unheard::Unheard;
@@ -18,6 +19,8 @@ pub struct Entrance {
     pub(super) passwords: Passwords,
     /// What may still be written down of what is refused.
     pub(super) unheard: Unheard,
+    /// What was answered to requests that are done once.
+    pub(super) once: Once,
 }
 
 impl Entrance {
@@ -29,6 +32,7 @@ impl Entrance {
             tokens: Failures::default(),
             passwords: Passwords::default(),
             unheard: Unheard::default(),
+            once: Once::default(),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The fleet: who is there, what each does, and why.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use orangery_wire::NodeId;
 use orangery_wire::rest::{ErrorBody, NodeView, Status, Why};
 
 use super::Shared;
 use super::error::ApiError;
+use super::pages::Page;
 use crate::engine::{self, Actor, Facts, Refused, unknown_node};
 use crate::store::{StoreError, View};
 
@@ -26,11 +29,21 @@ pub(super) async fn status(State(shared): State<Shared>) -> Result<Json<Status>,
     Ok(Json(Status { version: env!("CARGO_PKG_VERSION").to_owned(), broker_connected, nodes }))
 }
 
-/// All nodes, by name.
+/// All nodes, by name; or a page of them.
 #[utoipa::path(get, path = "/v1/nodes", tag = "nodes", security(("operator" = [])),
-    responses((status = 200, body = Vec<NodeView>), (status = "default", body = ErrorBody)))]
-pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<NodeView>>, ApiError> {
-    all(&shared).await.map(Json)
+    params(
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 4_294_967_295_u64, description = "At most this many, 1000 at the most; otherwise all"),
+        ("after" = Option<orangery_wire::NodeId>, Query, description = "Only those whose name comes after this one")),
+    responses((status = 200, body = Vec<NodeView>, headers(("link" = String, description = "the next page, if there is one: rel=next (RFC 8288)"))),
+        (status = "default", body = ErrorBody)))]
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let page = Page::read(query)?;
+    let (after, limit) = (page.after()?, page.limit());
+    let nodes = some(&shared, after, limit.map(|limit| limit + 1)).await?;
+    Ok(page.answer("/v1/nodes", nodes, |node| node.node.to_string()))
 }
 
 /// One node.
@@ -88,13 +101,17 @@ pub(super) async fn revoke(
 }
 
 pub(super) async fn all(shared: &Shared) -> Result<Vec<NodeView>, ApiError> {
-    let read = |parts: &super::Parts, view: View<'_>| -> Result<Vec<NodeView>, StoreError> {
+    some(shared, None, None).await
+}
+
+async fn some(shared: &Shared, after: Option<NodeId>, limit: Option<u32>) -> Result<Vec<NodeView>, ApiError> {
+    let read = move |parts: &super::Parts, view: View<'_>| -> Result<Vec<NodeView>, StoreError> {
         let mut holds = view.holds()?;
         let with_holds = |row| {
             let node = parts.engine.live().node_view(view, row)?;
             Ok(NodeView { holds: holds.remove(&node.node).unwrap_or_default(), ..node })
         };
-        view.nodes()?.into_iter().map(with_holds).collect()
+        view.nodes_after(after.as_ref(), limit)?.into_iter().map(with_holds).collect()
     };
     shared.read(read).await
 }

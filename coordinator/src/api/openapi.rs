@@ -12,7 +12,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
     info(
         title = "Orangery",
         description = "The coordinator's REST API. Users show their token, browsers the cookie of their session, nodes \
-            their certificate (mutual TLS). Every error answer is an ErrorBody with a stable code; docs/protocol.md lists them."
+            their certificate (mutual TLS). Every error answer is an ErrorBody with a stable code; docs/protocol.md lists them. A POST of a user with an \
+            Idempotency-Key is done once; sent again it gets the answer of the first time."
     ),
     paths(
         super::dashboard::page,

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use orangery_wire::NodeId;
 use orangery_wire::rest::{
     DeedRequest, ErrorBody, HoldRequest, HoldView, ReleaseHoldRequest, RolloutNode, RolloutPlan, RolloutRequest,
@@ -14,11 +16,12 @@ use orangery_wire::rest::{
 use super::body::Body;
 use super::deployments::check_standing;
 use super::error::ApiError;
+use super::pages::Page;
 use super::{Parts, Shared};
 use crate::engine::{self, Actor, Refused, RolloutDeed, Scenes};
 use crate::metrics;
 use crate::rollout::{Rollout, RolloutId, Stage, Waiting};
-use crate::store::{StoreError, View};
+use crate::store::{ROLLOUTS_READ_MAX, StoreError, View};
 
 /// Says what a rollout would be: its waves, written out, whom it leaves out, and which others lose nodes to it. Changes nothing.
 #[utoipa::path(post, path = "/v1/rollouts/plan", tag = "rollouts", security(("operator" = [])),
@@ -50,15 +53,25 @@ pub(super) async fn begin(
     one(&shared, id).await
 }
 
-/// The newest hundred rollouts, the newest first, without their histories.
+/// The newest hundred rollouts, the newest first, without their histories; or a page of them.
 #[utoipa::path(get, path = "/v1/rollouts", tag = "rollouts", security(("operator" = [])),
-    responses((status = 200, body = Vec<RolloutView>), (status = "default", body = ErrorBody)))]
-pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<RolloutView>>, ApiError> {
-    let read = |parts: &Parts, view: View<'_>| -> Result<Vec<RolloutView>, StoreError> {
+    params(
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 4_294_967_295_u64, description = "At most this many, 100 at the most"),
+        ("after" = Option<u64>, Query, description = "Only those that come after this one in the list, which are older")),
+    responses((status = 200, body = Vec<RolloutView>, headers(("link" = String, description = "the next page, if there is one: rel=next (RFC 8288)"))),
+        (status = "default", body = ErrorBody)))]
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let page = Page::read(query)?.of_at_most(ROLLOUTS_READ_MAX);
+    let (after, limit) = (page.after()?, page.limit());
+    let read = move |parts: &Parts, view: View<'_>| -> Result<Vec<RolloutView>, StoreError> {
         let mut scenes = scenes(parts, view);
-        view.rollouts()?.iter().map(|rollout| rollout_view(&mut scenes, rollout)).collect()
+        let rollouts = view.rollouts(after, limit.map(|limit| limit + 1))?;
+        rollouts.iter().map(|rollout| rollout_view(&mut scenes, rollout)).collect()
     };
-    Ok(Json(shared.read(read).await?))
+    Ok(page.answer("/v1/rollouts", shared.read(read).await?, |rollout| rollout.rollout.to_string()))
 }
 
 /// One rollout: its waves, where each node is and why, and what happened.

@@ -66,9 +66,16 @@ impl View<'_> {
 
     /// All nodes, by name.
     pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM nodes ORDER BY node");
+        self.nodes_after(None, None)
+    }
+
+    /// Those that come after one by name, at most so many.
+    pub fn nodes_after(&self, after: Option<&NodeId>, limit: Option<u32>) -> Result<Vec<NodeRow>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM nodes WHERE node > ?1 ORDER BY node LIMIT ?2");
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let rows = statement.query_map([], node_row)?.collect::<rusqlite::Result<_>>()?;
+        // Every name is above the empty one, and a negative limit is none.
+        let (after, limit) = (after.map_or("", NodeId::as_str), limit.map_or(-1, i64::from));
+        let rows = statement.query_map((after, limit), node_row)?.collect::<rusqlite::Result<_>>()?;
         Ok(rows)
     }
 

@@ -15,7 +15,7 @@ const LOG_READ_MAX: u32 = 200;
 /// Entries of a rollout's history that are kept.
 const LOG_KEPT_MAX: u32 = 2_000;
 /// Most rollouts that one read returns.
-const ROLLOUTS_READ_MAX: u32 = 100;
+pub const ROLLOUTS_READ_MAX: u32 = 100;
 
 fn hold_view(row: &Row<'_>) -> rusqlite::Result<(NodeId, HoldView)> {
     let app = if row.get_ref(1)?.as_str()?.is_empty() { None } else { Some(parsed(row, 1)?) };
@@ -40,9 +40,13 @@ impl View<'_> {
         self.rollouts_by("SELECT rollout FROM rollouts WHERE is_active = 1 ORDER BY id DESC")
     }
 
-    /// The newest hundred, the newest first.
-    pub fn rollouts(self) -> Result<Vec<Rollout>, StoreError> {
-        self.rollouts_by(&format!("SELECT rollout FROM rollouts ORDER BY id DESC LIMIT {ROLLOUTS_READ_MAX}"))
+    /// The newest first, at most so many and a hundred; only those that are older than one, if it is named.
+    pub fn rollouts(self, before: Option<RolloutId>, limit: Option<u32>) -> Result<Vec<Rollout>, StoreError> {
+        // One more says whether there are more.
+        let limit = limit.unwrap_or(ROLLOUTS_READ_MAX).min(ROLLOUTS_READ_MAX + 1);
+        let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+        let sql = format!("SELECT rollout FROM rollouts WHERE id < {before} ORDER BY id DESC LIMIT {limit}");
+        self.rollouts_by(&sql)
     }
 
     /// All that are newer than one, without their turns.
