@@ -9,6 +9,7 @@ mod broker;
 mod completions;
 mod deploy;
 mod directory;
+mod doctor;
 mod events;
 mod fleet;
 mod follow;
@@ -121,6 +122,7 @@ impl Cli {
             Command::User(command) => in_runtime(user::run(&home, command)),
             Command::Notify(command) => in_runtime(notify::run(&home, command)),
             Command::Why(args) => in_runtime(why::run(&home, args)),
+            Command::Doctor(args) => in_runtime(doctor::run(&home, args)),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod client;
 pub mod config;
 pub mod copies;
 pub mod demo;
+pub mod doctor;
 pub mod durable;
 pub mod engine;
 pub mod fleet;

@@ -191,3 +191,34 @@ fn a_support_bundle_tells_what_happened_and_no_secret() {
         assert!(String::from_utf8_lossy(&again.stderr).contains("cannot write the bundle"), "nothing is overwritten");
     }
 }
+
+#[test]
+fn the_coordinator_says_what_is_wrong_with_it_and_the_fleet() {
+    let mut fleet = Fleet::start();
+    let _attic = fleet.node("attic");
+    let examined = |fleet: &Fleet| -> (bool, Vec<serde_json::Value>) {
+        let answer = output(&mut fleet.orangery(&["doctor", "--json"]));
+        (answer.status.success(), serde_json::from_slice(&answer.stdout).unwrap())
+    };
+    let codes = |findings: &[serde_json::Value]| -> Vec<String> {
+        findings.iter().filter_map(|finding| finding["code"].as_str().map(str::to_owned)).collect()
+    };
+    fleet.publish("1.0.0", 200);
+    fleet.deploy("greeter@1.0.0", "all");
+    fleet.settled_on("attic", "1.0.0");
+    let (is_well, findings) = eventually("all is well", || Some(examined(&fleet)).filter(|(is_well, _)| *is_well));
+    assert!(is_well && codes(&findings).is_empty() && findings.len() >= 4, "{findings:#?}");
+
+    fleet.publish("1.1.0", 500);
+    succeed(&mut fleet.orangery(&["rollout", "start", "greeter@1.1.0", "--nodes", "all", "--soak", "1s", "--yes"]));
+    fleet.rollout_is(1, "paused");
+    let (is_well, findings) = examined(&fleet);
+    assert_eq!((is_well, codes(&findings)), (false, vec!["node_needs_a_look".to_owned(), "rollout_asks".to_owned()]));
+    let text = String::from_utf8(output(&mut fleet.orangery(&["doctor"])).stdout).unwrap();
+    assert!(text.contains("orangery why NODE") && text.contains("attic") && text.contains("[unhealthy]"), "{text}");
+
+    fleet.coordinator().kill();
+    let (is_well, findings) = examined(&fleet);
+    assert_eq!((is_well, codes(&findings)), (false, vec!["no_answer".to_owned()]));
+    assert!(findings[0]["what"].as_str().unwrap().contains("cannot reach the coordinator"), "{findings:#?}");
+}

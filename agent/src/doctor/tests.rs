@@ -22,6 +22,8 @@ fn the_page_for_operators_has_the_same_table() {
         format!("| `{word}` | {} | {why} | {fix} |", level.as_str())
     };
     let wanted: Vec<String> = Code::ALL.iter().map(row).collect();
+    // Below that are the codes of the coordinator's.
+    let page = page.split("\n## `orangery doctor`").next().unwrap_or_default();
     let has: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
     assert_eq!(has, wanted, "docs/operating/doctor.md is to have these rows:\n{}", wanted.join("\n"));
 }

@@ -12,6 +12,7 @@ use super::backup::{BackupArgs, RestoreArgs};
 use super::broker::BrokerCommand;
 use super::completions::CompletionsArgs;
 use super::directory::{ApplyArgs, ExportArgs, PlanArgs};
+use super::doctor::DoctorArgs;
 use super::events::{EventsArgs, HistoryArgs};
 use super::group::GroupCommand;
 use super::image::ImageCommand;
@@ -94,6 +95,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Say why each app of a node is where it is
     Why(WhyArgs),
+    /// Say what is wrong with the coordinator and the fleet, why it matters and what to do: exit code 1 if a person should act
+    Doctor(DoctorArgs),
     /// Show what was done, by whom and from where, and check that nobody has changed that
     Audit(AuditArgs),
     /// Say who may use the coordinator, and give them tokens and passwords
