@@ -125,12 +125,14 @@ fn a_release_that_is_well_but_holds_more_memory_than_before_goes_back_and_one_th
     eventually("there are samples of 1.0.0 again", || measured("attic", 14));
 
     fleet.publish_with("1.2.0", "version = 1.2.0\nmessage = hello\n", &asked);
-    let rules = ["--canary", "attic", "--waves", "100%", "--soak", "1s", "--compare=memory=200%,patience=1h"];
-    start(&fleet, "greeter@1.2.0", &rules);
+    let rules =
+        ["--canary", "attic", "--waves", "100%", "--soak", "1s", "--compare=memory=200%,latency=1000%,patience=1h"];
+    let mut start = fleet.orangery(&["rollout", "start", "greeter@1.2.0", "--nodes", "all", "--yes"]);
+    assert!(succeed(start.args(rules)).contains("compared with itself before: memory=200%"));
     let done = fleet.rollout_is(2, "done");
-    assert_eq!(done.compare.map(|limits| (limits.memory_percent, limits.latency_percent)), Some((200, 200)));
+    assert_eq!(done.compare.map(|limits| (limits.memory_percent, limits.latency_percent)), Some((200, 1_000)));
     let shown = succeed(&mut fleet.orangery(&["rollout", "show", "2"]));
-    assert!(shown.contains("memory=200%,latency=200%,patience=1h"), "{shown}");
+    assert!(shown.contains("memory=200%,latency=1000%,patience=1h"), "{shown}");
     let wrong =
         fail(&mut fleet.orangery(&["rollout", "start", "greeter@1.2.0", "--nodes", "all", "--compare=memory=2"]));
     assert!(wrong.contains("memory=150%"), "{wrong}");

@@ -44,6 +44,9 @@ async fn start(client: &Client, args: StartArgs) -> anyhow::Result<Outcome> {
         output::json_line(&serde_json::json!({ "plan": plan }))?;
     } else {
         output::line(plan_text(&plan))?;
+        if let Some(limits) = request.policy.compare {
+            output::line(format!("each node is compared with itself before: {}", String::from(Limits(limits))))?;
+        }
     }
     if !args.yes && !is_agreed(&plan)? {
         return Ok(Outcome::Pending);
