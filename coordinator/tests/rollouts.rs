@@ -505,7 +505,13 @@ async fn nodes_and_rollouts_are_listed_in_pages_that_name_the_next() {
     assert_eq!((numbers, sizes), (vec!["3".to_owned(), "2".to_owned(), "1".to_owned()], vec![1, 1, 1]));
     assert_eq!(pages("/v1/nodes", "node").await.1, [3]);
     assert_eq!(pages("/v1/nodes?limit=3", "node").await.1, [3], "the last page names no next one");
-    for wrong in ["/v1/nodes?limit=0", "/v1/nodes?after=No%20Node", "/v1/rollouts?after=x", "/v1/nodes?page=2"] {
+    for wrong in [
+        "/v1/nodes?limit=0",
+        "/v1/nodes?after=No%20Node",
+        "/v1/rollouts?after=x",
+        "/v1/rollouts?after=9223372036854775808",
+        "/v1/nodes?page=2",
+    ] {
         assert_eq!(
             code(operator.get::<Vec<serde_json::Value>>(wrong).await),
             denied_with(422, "invalid_query"),

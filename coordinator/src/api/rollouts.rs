@@ -65,7 +65,10 @@ pub(super) async fn list(
     query: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let page = Page::read(query)?.of_at_most(ROLLOUTS_READ_MAX);
-    let (after, limit) = (page.after()?, page.limit());
+    let (after, limit) = (page.after::<RolloutId>()?, page.limit());
+    if after.is_some_and(|after| i64::try_from(after).is_err()) {
+        return Err(ApiError::invalid("invalid_query", "after is too large"));
+    }
     let read = move |parts: &Parts, view: View<'_>| -> Result<Vec<RolloutView>, StoreError> {
         let mut scenes = scenes(parts, view);
         let rollouts = view.rollouts(after, limit.map(|limit| limit + 1))?;
