@@ -14,6 +14,8 @@ const CONTROLS_MIN: usize = 3;
 /// Memory and times below these are as good as these: three times very little is very little.
 const MEMORY_KIB_LEAST: u32 = 4 * 1_024;
 const PROBE_MICROS_LEAST: u32 = 20_000;
+/// Watched for less than this before, in seconds, an app has shown nothing of how often it restarts.
+const WATCHED_SECS_LEAST: u64 = 300;
 /// How likely so many restarts may be by chance.
 const CHANCE: f64 = 0.01;
 
@@ -91,11 +93,14 @@ impl Told {
         } else {
             (Verdict::Pass, "has nothing to be compared with".to_owned())
         };
+        let is_quiet = since.is_none_or(|since| since.restarts == 0);
         let before = self.compared.take();
         self.compared = match before {
-            // What was shown once stays shown until the opposite is; and each is said once, not with every sample.
+            // Each is said once, not with every sample. Samples that vary undo no pass; restarts do.
             Some(before) if before.verdict == verdict => Some(before),
-            Some(before) if before.verdict == Verdict::Pass && verdict == Verdict::Inconclusive => Some(before),
+            Some(before) if before.verdict == Verdict::Pass && verdict == Verdict::Inconclusive && is_quiet => {
+                Some(before)
+            }
             before => {
                 let accepted = before.is_some_and(|before| before.accepted) && verdict != Verdict::Fail;
                 Some(Compared { verdict, text, accepted })
@@ -173,7 +178,13 @@ fn restarts(before: &Vitals, since: &Vitals, drift: &Drift) -> Finding {
     // Half a restart more than were seen: that there were none in a minute does not say that there never are.
     let rate = (f64::from(before.restarts) + 0.5) / as_float(before.watched_secs.max(1));
     let expected = (rate + drift.restarts) * as_float(since.watched_secs);
-    if since.restarts == 0 || chance_of(since.restarts, expected) >= CHANCE {
+    if since.restarts == 0 {
+        return (Verdict::Pass, String::new());
+    }
+    if before.watched_secs < WATCHED_SECS_LEAST {
+        return (Verdict::Inconclusive, "restarted, and was watched for too short a time before".to_owned());
+    }
+    if chance_of(since.restarts, expected) >= CHANCE {
         return (Verdict::Pass, String::new());
     }
     let times = if since.restarts == 1 { "once".to_owned() } else { format!("{} times", since.restarts) };

@@ -57,6 +57,10 @@ fn too_little_and_too_much_between_is_inconclusive() {
     assert_eq!(spread.0, Verdict::Inconclusive, "{}", spread.1);
     assert_eq!(worst(&LIMITS, None, Some(&before), &Drift::NONE).0, Verdict::Inconclusive);
     assert_eq!(worst(&LIMITS, Some(&before), None, &Drift::NONE).0, Verdict::Inconclusive);
+    // An agent that was started a moment before has seen nothing of before.
+    let moment = Vitals { watched_secs: 2, ..before };
+    assert_eq!(found(&moment, &vitals(2, &[(40, 100); 10], 5)).0, Verdict::Inconclusive);
+    assert_eq!(found(&moment, &vitals(2, &[(40, 100); 10], 0)).0, Verdict::Pass);
     // After a quiet day one restart is much, and is waited for to be two.
     let day = Vitals { watched_secs: 86_400, ..before };
     assert_eq!(found(&day, &vitals(2, &[(40, 100); 10], 1)).0, Verdict::Inconclusive);
