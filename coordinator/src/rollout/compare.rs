@@ -96,8 +96,9 @@ impl Told {
         let is_quiet = since.is_none_or(|since| since.restarts == 0);
         let before = self.compared.take();
         self.compared = match before {
-            // Each is said once, not with every sample. Samples that vary undo no pass; restarts do.
-            Some(before) if before.verdict == verdict => Some(before),
+            // What it shows is said once, not with every sample; why it shows nothing is said as it is now.
+            Some(before) if before.verdict == verdict && verdict != Verdict::Inconclusive => Some(before),
+            // Samples that vary undo no pass; restarts do.
             Some(before) if before.verdict == Verdict::Pass && verdict == Verdict::Inconclusive && is_quiet => {
                 Some(before)
             }
@@ -155,7 +156,7 @@ impl Metric {
         }
         // The middles differ by too much. Do the samples, or do they only spread?
         if least(since.low) <= least(before.high) * self.drift {
-            let text = format!("may be worse by its {name}, which vary too much to tell");
+            let text = format!("may be worse by its {name}: its samples vary too much to tell");
             return Some((Verdict::Inconclusive, text));
         }
         let allowed = f64::from(self.percent) / 100.0;
@@ -165,11 +166,7 @@ impl Metric {
             String::new()
         };
         let went = format!("{} to {}", shown(before.middle), shown(since.middle));
-        let text = match name {
-            "memory" => format!("its memory went from {went}{elsewhere}; at most {allowed} times is allowed"),
-            _ => format!("its probes went from {went}{elsewhere}; at most {allowed} times is allowed"),
-        };
-        Some((Verdict::Fail, text))
+        Some((Verdict::Fail, format!("its {name} went from {went}{elsewhere}; at most {allowed} times is allowed")))
     }
 }
 

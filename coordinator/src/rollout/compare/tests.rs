@@ -136,6 +136,40 @@ fn the_drift_is_the_middle_of_three_nodes_or_more_that_wait() {
     assert_eq!(drift(3, &[other; 3]), Drift::NONE, "a node that runs something else now says nothing");
 }
 
+#[test]
+fn why_a_comparison_shows_nothing_is_said_as_it_is_now_and_an_acceptance_lasts() {
+    let before = vitals(1, &[(40, 100); 10], 0);
+    let (mut rollout, mut scene) = begun(3, before);
+    let node: orangery_wire::NodeId = "n0".parse().unwrap();
+    let generation = scene.nodes[&node].generation + 1;
+    let facts = scene.nodes.get_mut(&node).unwrap();
+    let release = serde_json::json!({ "id": id(2), "version": "2.0.0" });
+    facts.desired = serde_json::from_value(
+        serde_json::json!({ "app": "web", "generation": generation, "release": release.clone() }),
+    )
+    .unwrap();
+    facts.report =
+        serde_json::from_value(serde_json::json!({ "app": "web", "generation": generation, "phase": "settled",
+        "current": release.clone(), "running": release }))
+        .unwrap();
+    let name = node.clone();
+    let mut says = |rollout: &mut Rollout, vitals: Vitals| {
+        scene.nodes.get_mut(&node).unwrap().vitals = Some(vitals);
+        *rollout = plan(rollout, &scene).next;
+        match &rollout.turns[&node].stage {
+            Stage::Told(told) => told.compared.clone().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let few = says(&mut rollout, vitals(2, &[(40, 100)], 0));
+    assert_eq!((few.verdict, few.text.as_str()), (Verdict::Inconclusive, "has said too little of its memory yet"));
+    let Stage::Told(told) = &mut rollout.turns.get_mut(&name).unwrap().stage else { panic!("it was told") };
+    told.compared.as_mut().unwrap().accepted = true;
+    let varied = says(&mut rollout, vitals(2, &[(30, 100), (30, 100), (90, 100), (90, 100), (90, 100)], 0));
+    let text = "may be worse by its memory: its samples vary too much to tell";
+    assert_eq!((varied.verdict, varied.text.as_str(), varied.accepted), (Verdict::Inconclusive, text, true));
+}
+
 /// A dice that wanders: each value lies near the one before it, as memory does.
 struct Wandering(u64, f64);
 
