@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes a complete image of a board: Debian, its kernel and u-boot, and the agent's package. build.sh BOARD OUT.img [AGENT.deb]
+# `build.sh --check` only looks whether what it needs is there.
 #
 # What comes from Debian alone is made once (minutes) and kept in $ORANGERY_CACHE/images; then an image takes seconds. Needs root, and
 # for another processor's packages qemu-user-static. Nobody can log in to it, and it belongs to no fleet yet: `orangery image
@@ -7,6 +8,13 @@
 # shellcheck source-path=SCRIPTDIR source=../packaging/common.sh
 source "$(dirname "$0")/../packaging/common.sh"
 images=$top/images
+
+[ "$(id -u)" = 0 ] || fail "the files of an image belong to root, and only root can make them so"
+for tool in mmdebstrap arch-test genimage mke2fs mformat fsck.fat qemu-aarch64-static dtc sfdisk debugfs zstd; do
+    command -v $tool >/dev/null ||
+        fail "$tool is missing: apt-get install mmdebstrap arch-test genimage e2fsprogs mtools dosfstools qemu-user-static device-tree-compiler fdisk zstd"
+done
+[ "$*" != --check ] || exit 0
 
 boards() { (cd "$images/boards" && echo ./*.conf | sed 's,\./,,g; s,\.conf,,g'); }
 [ $# = 2 ] || [ $# = 3 ] || fail "usage: build.sh BOARD OUT.img [AGENT.deb]; boards: $(boards)"
@@ -16,11 +24,6 @@ conf=$images/boards/$board.conf
 [ -f "$conf" ] || fail "no board $board; known: $(boards)"
 [ -f "$package" ] || fail "$package is not there; \`just image\` makes it first"
 [ ! -e "$image" ] || fail "$image is there already; remove it first, or name another"
-[ "$(id -u)" = 0 ] || fail "the files of an image belong to root, and only root can make them so"
-for tool in mmdebstrap genimage mke2fs mformat fsck.fat qemu-aarch64-static dtc sfdisk debugfs zstd; do
-    command -v $tool >/dev/null ||
-        fail "$tool is missing: apt-get install mmdebstrap genimage e2fsprogs mtools dosfstools qemu-user-static device-tree-compiler fdisk zstd"
-done
 
 # What a board's file says, with what holds for most.
 suite=bookworm

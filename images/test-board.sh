@@ -5,6 +5,7 @@ source "$(dirname "$0")/../packaging/common.sh"
 for file in /usr/bin/qemu-system-aarch64 /usr/lib/u-boot/qemu_arm64/u-boot.bin; do
     [ -e "$file" ] || fail "$file is missing: apt-get install qemu-system-arm u-boot-qemu"
 done
+"$top/images/build.sh" --check
 "$top/packaging/ensure.sh" || fail "something to build the agent with is missing; \`just ensure --install\` brings it"
 "$top/packaging/cross.sh" --only orangery-agent aarch64
 "$top/packaging/packages.sh" --only orangery-agent aarch64
