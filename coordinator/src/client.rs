@@ -1,5 +1,6 @@
 //! The commands' side of the REST API: HTTPS to one coordinator, whose CA is pinned, with the operator's token.
 
+mod deed;
 mod download;
 mod events;
 mod metadata;
@@ -55,7 +56,17 @@ pub enum ClientError {
         /// The settings file.
         settings: String,
     },
-    /// The answer broke off or makes no sense.
+    /// The connection broke before the whole answer was there.
+    #[error("the coordinator's answer to {request} was lost: {cause}; {next}")]
+    Lost {
+        /// Method and path.
+        request: String,
+        /// Why.
+        cause: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// The answer makes no sense.
     #[error("the coordinator's answer to {request} cannot be used: {cause}")]
     Answer {
         /// Method and path.
@@ -80,6 +91,11 @@ impl ClientError {
             Self::Refused { body, .. } => Some(&body.code),
             _ => None,
         }
+    }
+
+    /// Whether nothing, or not all, was heard of the coordinator: it may be back in a moment.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Lost { .. })
     }
 }
 
@@ -116,29 +132,15 @@ impl Client {
         self.json(Method::GET, path, |request| request).await
     }
 
-    /// `POST path` with a JSON body.
-    pub async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &(impl Serialize + Sync),
-    ) -> Result<T, ClientError> {
+    /// `POST path` with a JSON body, to a path that answers and changes nothing.
+    pub async fn ask<T: DeserializeOwned>(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<T, ClientError> {
         self.json(Method::POST, path, |request| request.json(body)).await
-    }
-
-    /// `POST path` with a JSON body; whatever the answer says is not read.
-    pub async fn post_unanswered(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<(), ClientError> {
-        self.send(Method::POST, path, |request| request.json(body)).await.map(drop)
-    }
-
-    /// `POST path` without a body; whatever the answer says is not read.
-    pub async fn post_bare(&self, path: &str) -> Result<(), ClientError> {
-        self.send(Method::POST, path, |request| request).await.map(drop)
     }
 
     /// A file of at most 64 MiB; `None` if the coordinator does not have it.
     pub async fn file(&self, path: &str) -> Result<Option<Bytes>, ClientError> {
         match self.send(Method::GET, path, |request| request).await {
-            Ok(response) => self.body(response, path).await.map(Some),
+            Ok(response) => self.body(response, &Method::GET, path).await.map(Some),
             Err(ClientError::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -170,10 +172,19 @@ impl Client {
         path: &str,
         build: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<T, ClientError> {
-        let request = format!("{method} {path}");
-        let response = self.send(method, path, build).await?;
-        let body = self.body(response, path).await?;
-        serde_json::from_slice(&body).map_err(|e| ClientError::Answer { request, cause: e.to_string() })
+        let answer = self.answer(method.clone(), path, build).await?;
+        understand(&method, path, &answer)
+    }
+
+    /// The whole answer to a request that was granted.
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Bytes, ClientError> {
+        let response = self.send(method.clone(), path, build).await?;
+        self.body(response, &method, path).await
     }
 
     async fn send(
@@ -184,37 +195,56 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let url = format!("{}{path}", self.settings.url);
         let request = build(self.http.request(method.clone(), url).bearer_auth(&self.settings.token));
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| self.unanswered(&error, &method, path))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let request = format!("{method} {path}");
-        let bytes = self.body(response, path).await.unwrap_or_default();
-        Err(refusal(status, &bytes, &request))
+        let bytes = self.body(response, &method, path).await.unwrap_or_default();
+        Err(refusal(status, &bytes, &format!("{method} {path}")))
     }
 
-    async fn body(&self, mut response: Response, path: &str) -> Result<Bytes, ClientError> {
-        let answer = |cause: String| ClientError::Answer { request: path.to_owned(), cause };
+    async fn body(&self, mut response: Response, method: &Method, path: &str) -> Result<Bytes, ClientError> {
         let mut bytes = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(|e| answer(root_cause(&e)))? {
+        while let Some(part) = response.chunk().await.map_err(|error| lost(&error, method, path))? {
             if bytes.len() + part.len() > ANSWER_BYTES_MAX {
-                return Err(answer(format!("it has more than {ANSWER_BYTES_MAX} bytes")));
+                let request = format!("{method} {path}");
+                return Err(ClientError::Answer {
+                    request,
+                    cause: format!("it has more than {ANSWER_BYTES_MAX} bytes"),
+                });
             }
             bytes.extend_from_slice(&part);
         }
         Ok(bytes.into())
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+    /// Why there is no answer: nobody is there, somebody else is, or the connection broke when the request was under way.
+    fn unanswered(&self, error: &reqwest::Error, method: &Method, path: &str) -> ClientError {
         let (url, cause) = (self.settings.url.clone(), root_cause(error));
         if sources(error).any(is_tls) {
             let settings = self.settings.path.display().to_string();
             return ClientError::Impostor { url, cause, settings };
         }
-        let cause = if error.is_timeout() { "it does not answer".into() } else { cause };
-        ClientError::Unreachable { url, cause }
+        if error.is_timeout() {
+            return ClientError::Unreachable { url, cause: "it does not answer".into() };
+        }
+        if error.is_connect() { ClientError::Unreachable { url, cause } } else { lost(error, method, path) }
     }
+}
+
+fn lost(error: &reqwest::Error, method: &Method, path: &str) -> ClientError {
+    let next =
+        if method.is_safe() { "try again" } else { "it may have been done all the same: look before you try again" };
+    ClientError::Lost { request: format!("{method} {path}"), cause: root_cause(error), next }
+}
+
+fn understand<T: DeserializeOwned>(method: &Method, path: &str, answer: &[u8]) -> Result<T, ClientError> {
+    let cause = |error: serde_json::Error| ClientError::Answer {
+        request: format!("{method} {path}"),
+        cause: error.to_string(),
+    };
+    serde_json::from_slice(answer).map_err(cause)
 }
 
 fn refusal(status: StatusCode, bytes: &[u8], request: &str) -> ClientError {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command as Program, Stdio};
 use std::time::Duration;
 
-use fixture::{Fixture, TOKEN, TestClock, app, app_report, node, open_core, reference, reported};
+use fixture::{Fixture, TestClock, app, app_report, node, open_core, reference, reported};
 use orangery::api::routes;
 use orangery::audit::{Broken, Chain, Kept, PRUNE, Whole};
 use orangery::config::Config;
@@ -182,14 +182,7 @@ async fn who_signed_a_release_and_when_each_node_proved_it_is_written_down_once(
 
 /// Runs the real command against the fixture.
 async fn orangery(fixture: &Fixture, words: &'static [&'static str]) -> (i32, String) {
-    let home = fixture.directory.path().join("laptop");
-    if !home.exists() {
-        std::fs::create_dir(&home).unwrap();
-        std::fs::write(home.join("ca.pem"), fixture.ca.certificate_pem()).unwrap();
-        std::fs::write(home.join("operator.token"), TOKEN).unwrap();
-        let settings = format!("url = \"{}\"\nca = \"ca.pem\"\ntoken_file = \"operator.token\"\n", fixture.url);
-        std::fs::write(home.join("client.toml"), settings).unwrap();
-    }
+    let home = fixture.laptop(&fixture.url);
     let run = move || {
         let mut program = Program::new(env!("CARGO_BIN_EXE_orangery"));
         program.arg("--dir").arg(&home).args(words).stdin(Stdio::null()).output().unwrap()

@@ -23,7 +23,7 @@ pub async fn run(home: &Home, args: DeployArgs) -> anyhow::Result<Outcome> {
         deed: DeedRequest { note: args.note.clone() },
     };
     let failed = || format!("cannot deploy {} to {}", args.release, args.to.0);
-    let plan: Plan = client.post("/v1/deployments/plan", &request).await.with_context(failed)?;
+    let plan: Plan = client.ask("/v1/deployments/plan", &request).await.with_context(failed)?;
     show_plan(&plan, args.json)?;
     if !plan.steps.iter().any(|step| step.changes) {
         return nothing_to_change(&plan, &args);

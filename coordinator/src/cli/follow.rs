@@ -96,7 +96,7 @@ impl Follow {
                     found = look(&steps, &plan.app, &status.nodes);
                 }
                 // The nodes go on by themselves, and the coordinator may be back in a moment.
-                Err(error @ ClientError::Unreachable { .. }) if Instant::now() < deadline => {
+                Err(error) if error.is_silence() && Instant::now() < deadline => {
                     tracing::info!(reason = %error, "the coordinator is away");
                 }
                 Err(error) => return Err(error.into()),
@@ -120,7 +120,7 @@ impl Follow {
         while let Ok(event) = timeout_at(pause_ends, self.events.next()).await {
             let event = match event {
                 Ok(event) => event,
-                Err(ClientError::Unreachable { .. }) => {
+                Err(error) if error.is_silence() => {
                     tokio::time::sleep_until(pause_ends).await;
                     break;
                 }

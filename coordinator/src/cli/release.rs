@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::{BuildArgs, ReleaseCommand, ReleaseName};
 use super::{Outcome, keys};
-use crate::client::{Client, ClientError, MetadataError};
+use crate::client::{Client, MetadataError};
 use crate::home::Home;
 use crate::output::{self, Tone, Word};
 use crate::owner::{self, Adopted, Owner, Passphrases, Signed};
@@ -127,7 +127,7 @@ pub async fn sign_bundle(
     };
     let newest = match newest {
         Ok(newest) => newest,
-        Err(MetadataError::Client(ClientError::Unreachable { .. })) => {
+        Err(MetadataError::Client(error)) if error.is_silence() => {
             output::note("the coordinator cannot be reached: signing on top of what was signed on this machine");
             None
         }

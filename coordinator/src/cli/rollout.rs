@@ -39,7 +39,7 @@ pub async fn run(home: &Home, command: RolloutCommand) -> anyhow::Result<Outcome
 async fn start(client: &Client, args: StartArgs) -> anyhow::Result<Outcome> {
     let request = args.request();
     let failed = || format!("cannot roll out {}", args.release);
-    let plan: RolloutPlan = client.post("/v1/rollouts/plan", &request).await.with_context(failed)?;
+    let plan: RolloutPlan = client.ask("/v1/rollouts/plan", &request).await.with_context(failed)?;
     if args.json {
         output::json_line(&serde_json::json!({ "plan": plan }))?;
     } else {

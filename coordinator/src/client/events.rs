@@ -66,7 +66,7 @@ impl EventStream {
             let Some(response) = &mut self.response else {
                 match self.client.open_stream(self.last).await {
                     Ok(response) => self.response = Some(response),
-                    Err(error @ ClientError::Unreachable { .. }) if failures < ATTEMPTS_MAX => {
+                    Err(error) if error.is_silence() && failures < ATTEMPTS_MAX => {
                         failures += 1;
                         tracing::debug!(reason = %error, "event stream not reopened yet");
                         tokio::time::sleep(PAUSE).await;

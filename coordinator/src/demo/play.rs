@@ -195,7 +195,7 @@ impl Demo {
             plan: None,
             deed: DeedRequest::default(),
         };
-        let shown: Plan = client.post("/v1/deployments/plan", &request).await?;
+        let shown: Plan = client.ask("/v1/deployments/plan", &request).await?;
         let changes = shown.steps.iter().filter(|step| step.changes).count();
         ensure!(changes == NODES.len(), "the plan should change {} nodes, not {changes}", NODES.len());
         let request = DeployRequest { plan: Some(shown.mark), ..request };

@@ -87,7 +87,7 @@ impl Demo {
             plan: None,
             ignore_windows: false,
         };
-        let plan: RolloutPlan = client.post("/v1/rollouts/plan", &request).await?;
+        let plan: RolloutPlan = client.ask("/v1/rollouts/plan", &request).await?;
         let sizes: Vec<usize> = plan.waves.iter().map(|wave| wave.nodes.len()).collect();
         ensure!(sizes == [1, self.nodes.len() - 1], "the plan should have {CANARY}, then the others, not {sizes:?}");
         let events = client.events(client.newest_event().await?).await?;

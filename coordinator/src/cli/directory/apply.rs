@@ -108,7 +108,7 @@ impl Work<'_> {
         let mut request = RolloutRequest { deed: self.deed(), ..rollout.request.clone() };
         if is_later {
             let now: RolloutPlan =
-                self.client.post("/v1/rollouts/plan", &RolloutRequest { plan: None, ..request.clone() }).await?;
+                self.client.ask("/v1/rollouts/plan", &RolloutRequest { plan: None, ..request.clone() }).await?;
             if now.waves != rollout.waves || now.supersedes != rollout.supersedes {
                 bail!(
                     "the rollout of {} {} would not be the one that the plan showed any more",

@@ -88,7 +88,7 @@ async fn manifest(client: &Client, app: &AppName, version: &Version, id: Release
 async fn planned(client: &Client, desired: &Desired, mut draft: Draft) -> anyhow::Result<Plan> {
     let mut rollouts = Vec::new();
     for rollout in std::mem::take(&mut draft.rollouts) {
-        let plan: RolloutPlan = client.post("/v1/rollouts/plan", &rollout.request).await?;
+        let plan: RolloutPlan = client.ask("/v1/rollouts/plan", &rollout.request).await?;
         let (rollout, left_out) = rollout.planned(plan);
         draft.unfit.extend(left_out);
         rollouts.push(rollout);
@@ -96,7 +96,7 @@ async fn planned(client: &Client, desired: &Desired, mut draft: Draft) -> anyhow
     let mut stops = Vec::new();
     for step in std::mem::take(&mut draft.stops) {
         let plan: Deployment =
-            client.post("/v1/deployments/plan", &PlannedStop::request(&step, None, DeedRequest::default())).await?;
+            client.ask("/v1/deployments/plan", &PlannedStop::request(&step, None, DeedRequest::default())).await?;
         stops.push(PlannedStop { step, mark: plan.mark });
     }
     Ok(Plan::new(desired, draft, rollouts, stops))
