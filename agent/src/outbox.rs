@@ -200,7 +200,7 @@ impl Outbox {
         let mut previous = waiting.take_while(|sequence| *sequence <= after).last().unwrap_or(0);
         let entries = self.store.read(after, count_max)?;
         let outgoing = entries.into_iter().map(|(sequence, json)| {
-            let json = with_previous(json, std::mem::replace(&mut previous, sequence));
+            let json = as_it_travels(json, &self.node, std::mem::replace(&mut previous, sequence));
             (sequence, json)
         });
         Ok(outgoing.collect())
@@ -306,19 +306,21 @@ impl Outbox {
     }
 }
 
-/// Adds what is before an event when it is handed out; that can have changed since it was stored.
-fn with_previous(json: Vec<u8>, previous: u64) -> Vec<u8> {
+/// Adds what is before an event when it is handed out; that can have changed since it was stored. So can the name of the node, which
+/// joined anew since: what happened happened on this board, and nobody may speak for the name that it had.
+fn as_it_travels(json: Vec<u8>, node: &NodeId, previous: u64) -> Vec<u8> {
     const NAME: &[u8] = b"\"previous\"";
-    // As this version stores events: without that member, and with others.
-    let plain =
-        |members: &&[u8]| members.starts_with(b"\"format\":") && !members.windows(NAME.len()).any(|m| m == NAME);
-    if let Some(members) = json.strip_prefix(b"{").filter(plain) {
-        return [b"{\"previous\":", previous.to_string().as_bytes(), b",", members].concat();
+    // As this version stores events: by this name, without that member, and with others.
+    let head = format!("{{\"format\":{FORMAT},\"node\":\"{node}\",");
+    let plain = |members: &&[u8]| !members.windows(NAME.len()).any(|m| m == NAME);
+    if let Some(members) = json.strip_prefix(head.as_bytes()).filter(plain) {
+        return [head.as_bytes(), b"\"previous\":", previous.to_string().as_bytes(), b",", members].concat();
     }
     let Ok(mut event) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json) else {
         return json;
     };
     event.insert("previous".to_owned(), previous.into());
+    event.insert("node".to_owned(), node.as_str().into());
     serde_json::to_vec(&event).unwrap_or(json)
 }
 

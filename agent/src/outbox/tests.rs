@@ -276,15 +276,43 @@ fn what_the_store_does_not_take_is_stored_later_in_its_order_or_counted() {
 }
 
 #[test]
-fn what_is_before_an_event_is_said_once_whoever_stored_it() {
-    let said = |json: &str| with_previous(json.as_bytes().to_vec(), 6);
+fn what_is_before_an_event_and_whose_it_is_is_said_once_whoever_stored_it() {
+    let said = |json: &str| as_it_travels(json.as_bytes().to_vec(), &"attic".parse().unwrap(), 6);
     let read = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).unwrap();
-    for json in
-        [r#"{"format":1,"sequence":7}"#, r#"{"format":1,"previous":3,"sequence":7}"#, r#"{"sequence":7,"format":1}"#]
-    {
+    for json in [
+        r#"{"format":1,"node":"attic","sequence":7}"#,
+        r#"{"format":1,"node":"attic","previous":3,"sequence":7}"#,
+        r#"{"sequence":7,"node":"attic","format":1}"#,
+        r#"{"format":1,"node":"cellar","sequence":7}"#,
+        r#"{"format":1,"sequence":7}"#,
+    ] {
         let out = said(json);
-        assert_eq!(read(&out), serde_json::json!({"format": 1, "previous": 6, "sequence": 7}), "{json}");
-        assert_eq!(out.windows(10).filter(|part| *part == b"\"previous\"").count(), 1, "{json}");
+        let expected = serde_json::json!({"format": 1, "node": "attic", "previous": 6, "sequence": 7});
+        assert_eq!(read(&out), expected, "{json}");
+        for member in [&b"\"previous\""[..], b"\"node\""] {
+            assert_eq!(out.windows(member.len()).filter(|part| *part == member).count(), 1, "{json}");
+        }
     }
     assert_eq!(said("not json"), b"not json");
+}
+
+#[test]
+fn a_node_that_joined_by_another_name_tells_under_it_what_happened_before() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = outbox(engine, dir.path(), ROOMY);
+        for n in 1..=3 {
+            old.push(&state(n), None).unwrap();
+        }
+        ack(&mut old, 1);
+        old.push(&state(4), None).unwrap();
+        drop(old);
+
+        let opened = open(engine, dir.path()).unwrap();
+        let clock = Clock::new(0);
+        let mut new = Outbox::open(opened.store, "attic-2".parse().unwrap(), "boot".into(), clock, ROOMY).unwrap();
+        new.push(&state(5), None).unwrap();
+        assert!(waiting(&mut new).iter().all(|event| event.node.as_str() == "attic-2"));
+        assert_eq!(sequences(&mut new), [(2, Some(0)), (3, Some(2)), (4, Some(3)), (5, Some(4))]);
+    }
 }
