@@ -1,4 +1,4 @@
-//! Artifacts: files that are named by their SHA-256. One that is there is complete and never changes.
+//! Artifacts: files that are named by their SHA-256. One that is there is complete and never changes, unless its disk fails.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt as _};
 use orangery_wire::Digest;
 use ring::rand::SecureRandom as _;
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::durable::{create_directories, sync_directory};
 use crate::sha256::Hash;
@@ -18,6 +18,11 @@ const INCOMING: &str = ".incoming-";
 
 /// Bytes are synced in portions of this size, so that the last sync, for which the sender waits in silence, is short.
 const SYNC_EACH_BYTES: usize = 32 << 20;
+
+/// Largest artifact that is read again before it is believed to be there: seconds from a slow card, for which a client waits.
+const READ_AGAIN_BYTES_MAX: u64 = 256 << 20;
+/// Bytes read at once then.
+const READ_BYTES: usize = 256 << 10;
 
 /// An artifact could not be taken or given.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +111,28 @@ impl Artifacts {
         Ok(self.open_one(digest).await?.map(|(_, size)| size))
     }
 
+    /// The same for whoever would upload it: one whose bytes have changed on the disk is as good as missing. Those above
+    /// [`READ_AGAIN_BYTES_MAX`] are believed by their size.
+    pub async fn whole(&self, digest: &Digest) -> Result<Option<u64>, ArtifactError> {
+        let Some((mut file, size)) = self.open_one(digest).await? else { return Ok(None) };
+        if size > READ_AGAIN_BYTES_MAX {
+            return Ok(Some(size));
+        }
+        let (mut hash, mut piece) = (Hash::default(), vec![0; READ_BYTES]);
+        loop {
+            match file.read(&mut piece).await.map_err(|source| ArtifactError::Read { digest: *digest, source })? {
+                0 => break,
+                count => hash.update(piece.get(..count).unwrap_or_default()),
+            }
+        }
+        let found = hash.finish();
+        if found != *digest {
+            tracing::error!(%digest, %found, "an artifact is damaged on the disk; the next upload of it takes its place");
+            return Ok(None);
+        }
+        Ok(Some(size))
+    }
+
     /// An artifact, open, and its size in bytes; `None` if it is not there.
     pub async fn open_one(&self, digest: &Digest) -> Result<Option<(File, u64)>, ArtifactError> {
         let read = |source| ArtifactError::Read { digest: *digest, source };
@@ -119,14 +146,14 @@ impl Artifacts {
     }
 
     /// Takes an artifact piece by piece and puts it in its place once its digest is right and it is on the disk. One that
-    /// is there already is left as it is. Returns its size in bytes.
+    /// is there already, whole, is left as it is. Returns its size in bytes, and whether it is new.
     pub async fn put<E: std::fmt::Display>(
         &self,
         digest: &Digest,
         pieces: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    ) -> Result<u64, ArtifactError> {
-        if let Some(size) = self.size(digest).await? {
-            return Ok(size);
+    ) -> Result<(u64, bool), ArtifactError> {
+        if let Some(size) = self.whole(digest).await? {
+            return Ok((size, false));
         }
         let incoming = Incoming(self.directory.join(format!("{INCOMING}{}", random_name(digest)?)));
         let size = self.receive(digest, pieces, &incoming.0).await?;
@@ -137,7 +164,7 @@ impl Artifacts {
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|source| failed(digest, source))?;
         tracing::info!(%digest, size, "artifact stored");
-        Ok(size)
+        Ok((size, true))
     }
 
     async fn receive<E: std::fmt::Display>(

@@ -106,7 +106,7 @@ async fn check_packs(shared: &Shared, manifest: &Manifest) -> Result<(), ApiErro
     Ok(())
 }
 
-/// The size of an artifact, as Content-Length; 404 if it is not here.
+/// The size of an artifact, as Content-Length; 404 if it is not here, or is damaged.
 #[utoipa::path(head, path = "/v1/blobs/{digest}", tag = "releases", security(("operator" = [])),
     params(("digest" = orangery_wire::Digest, Path, description = "Its SHA-256, 64 hexadecimal digits")),
     responses((status = 200, description = "It is here"), (status = "default", description = "It is not, or the request is denied")))]
@@ -115,7 +115,7 @@ pub(super) async fn blob_size(
     Path(digest): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
     let digest: Digest = named(&digest)?;
-    let size = shared.artifacts.size(&digest).await?;
+    let size = shared.artifacts.whole(&digest).await?;
     let size = size.ok_or_else(|| ApiError::not_found(format_args!("artifact {digest}")))?;
     Ok((StatusCode::OK, [(CONTENT_LENGTH, HeaderValue::from(size))]))
 }
@@ -138,8 +138,7 @@ pub(super) async fn put_blob(
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(ArtifactError::TooLarge { bytes_max }.into());
     }
-    let is_new = shared.artifacts.size(&digest).await?.is_none();
-    shared.artifacts.put(&digest, body.into_data_stream()).await?;
+    let (_, is_new) = shared.artifacts.put(&digest, body.into_data_stream()).await?;
     if is_new {
         shared.engine.by(actor).record(Record::new("artifact.put", format!("artifact {digest}"))).await?;
     }

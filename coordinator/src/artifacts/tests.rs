@@ -23,12 +23,24 @@ async fn an_artifact_is_stored_once_under_its_digest() {
     let (_directory, artifacts) = fixture();
     let name = digest(b"hello");
     assert_eq!(artifacts.size(&name).await.unwrap(), None);
-    assert_eq!(artifacts.put(&name, pieces(&[b"hel", b"lo"])).await.unwrap(), 5);
-    assert_eq!(artifacts.put(&name, pieces(&[b"something else"])).await.unwrap(), 5, "what is there stays");
+    assert_eq!(artifacts.put(&name, pieces(&[b"hel", b"lo"])).await.unwrap(), (5, true));
+    assert_eq!(artifacts.put(&name, pieces(&[b"something else"])).await.unwrap(), (5, false), "what is there stays");
     let (mut file, size) = artifacts.open_one(&name).await.unwrap().unwrap();
     let mut content = String::new();
     file.read_to_string(&mut content).await.unwrap();
     assert_eq!((content.as_str(), size, left(&artifacts)), ("hello", 5, 1));
+}
+
+#[tokio::test]
+async fn an_artifact_that_has_changed_on_the_disk_is_missing_and_an_upload_takes_its_place() {
+    let (_directory, artifacts) = fixture();
+    let name = digest(b"hello");
+    artifacts.put(&name, pieces(&[b"hello"])).await.unwrap();
+    assert_eq!(artifacts.whole(&name).await.unwrap(), Some(5));
+    std::fs::write(artifacts.path(&name), b"hullo").unwrap();
+    assert_eq!((artifacts.size(&name).await.unwrap(), artifacts.whole(&name).await.unwrap()), (Some(5), None));
+    assert_eq!(artifacts.put(&name, pieces(&[b"hello"])).await.unwrap(), (5, true));
+    assert_eq!((artifacts.whole(&name).await.unwrap(), left(&artifacts)), (Some(5), 1));
 }
 
 #[tokio::test]
@@ -62,6 +74,6 @@ async fn many_uploads_of_one_artifact_at_a_time_do_not_disturb_each_other() {
     let name = digest(b"hello");
     let uploads = (0..20).map(|_| artifacts.put(&name, pieces(&[b"hel", b"lo"])));
     let sizes = futures_util::future::join_all(uploads).await;
-    assert!(sizes.into_iter().all(|size| size.unwrap() == 5));
+    assert!(sizes.into_iter().all(|size| size.unwrap().0 == 5));
     assert_eq!(left(&artifacts), 1);
 }
