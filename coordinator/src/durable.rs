@@ -2,17 +2,29 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 /// Puts `bytes` at `path`: written beside it, synced, renamed over it, and the directory synced. After a power cut there is
 /// the old file or the new one.
+///
+/// What root writes belongs to whom the old file belonged, or else the directory: the coordinator runs as a user of its own, and must be
+/// able to read what an administrator has made there.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
     let beside = directory.join(format!(".{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    // What a cut left behind is of no use, and a link that somebody has put there leads elsewhere.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    if rustix::process::geteuid().is_root() {
+        let whose = std::fs::metadata(path).or_else(|_| std::fs::metadata(directory))?;
+        fchown(&file, Some(whose.uid()), Some(whose.gid()))?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
@@ -61,5 +73,26 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(&below).unwrap().count(), 1);
         assert!(replace(Path::new("/"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_whom_the_place_belongs_and_follows_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (directory.path().join("file"), directory.path().join("elsewhere"));
+        std::fs::write(&elsewhere, "mine").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join(".file.new")).unwrap();
+        replace(&path, b"new", 0o600).unwrap();
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"mine");
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let owner = |path: &Path| std::fs::metadata(path).map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(4_001), Some(4_002)).unwrap();
+        assert_eq!(owner(&path), (0, 0));
+        replace(&directory.path().join("first"), b"", 0o600).unwrap();
+        assert_eq!(owner(&directory.path().join("first")), (4_001, 4_002), "the directory's");
+        std::os::unix::fs::chown(&path, Some(4_003), Some(4_004)).unwrap();
+        replace(&path, b"newer", 0o600).unwrap();
+        assert_eq!(owner(&path), (4_003, 4_004), "the old file's");
     }
 }
