@@ -112,8 +112,15 @@ fn ago(now: UnixTime, then: UnixTime) -> String {
 /// The release that runs because somebody on the node brought it, and not because it was deployed.
 pub fn brought<'a>(desired: &DesiredView, report: &'a AppReport) -> Option<&'a ReleaseRef> {
     let settled = report.phase == Phase::Settled && report.generation >= desired.generation;
-    let current = report.current.as_ref().filter(|_| settled && report.current == report.desired)?;
+    let wanted = report.desired.as_ref().filter(|_| settled)?;
+    let current = report.current.as_ref().filter(|current| *current == wanted || tried(report, wanted).is_some())?;
     (Some(current.id) != desired.release).then_some(current)
+}
+
+/// Why the node refused what it tried last.
+fn tried<'a>(report: &'a AppReport, wanted: &ReleaseRef) -> Option<&'a Refusal> {
+    let refusal = report.refusal.as_ref().filter(|refusal| refusal.release == wanted.id)?;
+    (refusal.code != RefusalCode::RolledBack).then_some(refusal)
 }
 
 /// The refusal of a release that somebody on the node rolled back, when that was another one than what was deployed.
@@ -207,10 +214,19 @@ impl Question<'_> {
         }
         let current = report.current.as_ref().map(|current| current.id);
         if let Some(brought) = brought(desired, report) {
+            let after = report.desired.as_ref().and_then(|wanted| Some((wanted, tried(report, wanted)?)));
+            let after = after.map(|(wanted, refusal)| {
+                let reason = refusal.reason.trim_end_matches('.');
+                format!(
+                    " After that {} was to be installed there, and was refused: {} ({reason}).",
+                    wanted.version, refusal.code
+                )
+            });
             let text = format!(
-                "{}, and since then somebody on the node has installed {}; it stays until something newer is deployed.",
+                "{}, and since then somebody on the node has installed {}; it stays until something newer is deployed.{}",
                 self.told(desired),
-                brought.version
+                brought.version,
+                after.unwrap_or_default()
             );
             return self.says("installed_there", text);
         }

@@ -183,6 +183,24 @@ fn a_release_that_somebody_brought_to_the_node_is_told_from_what_was_deployed() 
 }
 
 #[test]
+fn a_release_that_was_brought_after_another_and_was_refused_changes_nothing_of_that() {
+    let reason = "a probe failed.".to_owned();
+    let refusal = Refusal { release: reference("1.3.0").id, code: RefusalCode::Unhealthy, reason };
+    let app = AppReport {
+        desired: Some(reference("1.3.0")),
+        refusal: Some(refusal),
+        ..report(5, Phase::Settled, Some("1.2.0"), Some("1.2.0"))
+    };
+    let node = node(vec![desired(4, Some("1.1.0"))], Some(vec![app]));
+    let text = check(&node, &facts(None), &["installed_there"]);
+    assert!(text.contains("has installed 1.2.0;"), "{text}");
+    assert!(
+        text.contains("After that 1.3.0 was to be installed there, and was refused: unhealthy (a probe failed)."),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_a_node_waits_for_is_told_in_its_own_words() {
     let waits = Some("the node's disk does not take its record: no space left".to_owned());
     let app = AppReport { waits, ..report(3, Phase::Settled, Some("1.1.0"), Some("1.1.0")) };
