@@ -272,6 +272,10 @@ impl Rollout {
         if let Some(well_since) = told.well_since {
             return self.soak(told, well_since, rule, facts, listening_secs);
         }
+        if self.is_well(facts) {
+            // Nobody has looked since it said so.
+            return Standing::Soaking { left_secs: rule.soak_secs };
+        }
         let is_current = report.current.as_ref().is_some_and(|current| current.id == self.release.id);
         if report.phase == Phase::Settled && is_current && report.healthy == Some(false) {
             return Standing::Failed("its probes fail, though they held at first".to_owned());
