@@ -213,11 +213,11 @@ fn sign(home: &Home, file: Option<&Path>, keys: &[PathBuf], passphrases: &Passph
         let _lock = OwnerLock::take(home)?;
         let mut staged = Staged::load(home)?.context("nothing is staged; `orangery keys status` says what holds")?;
         staged.sign(&keys, passphrases)?;
-        return carry::say_standing(&staged).map(|_| Outcome::Done);
+        return carry::say_standing(home, &staged).map(|_| Outcome::Done);
     };
     let mut draft = Draft::read(&std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?)
         .with_context(|| format!("{} is no staged root", path.display()))?;
-    show::draft(&draft)?;
+    show::draft(home, &draft)?;
     if keys.is_empty() {
         bail!("name a key file with --key");
     }

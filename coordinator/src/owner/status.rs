@@ -137,8 +137,8 @@ fn staged_status(staged: &Staged, files: &[KeyFile]) -> Result<StagedStatus, Sta
 }
 
 /// Who could do what by a root that is still being signed.
-pub fn draft_roles(draft: &Draft) -> Vec<RoleStatus> {
-    roles(&draft.content(), draft.names(), &[])
+pub fn draft_roles(home: &Home, draft: &Draft) -> Vec<RoleStatus> {
+    roles(&draft.content(), draft.names(), &key_files(home))
 }
 
 /// Who signs an app that is left to a role of its own.

@@ -46,10 +46,10 @@ pub async fn carry(
 ) -> anyhow::Result<Outcome> {
     staged.sign(others, passphrases)?;
     if only_stage {
-        return say_standing(&staged).map(|_| Outcome::Done);
+        return say_standing(home, &staged).map(|_| Outcome::Done);
     }
     if staged.missing()?.is_some() {
-        return say_standing(&staged);
+        return say_standing(home, &staged);
     }
     let Some(client) = client else {
         output::line("It is signed and waits: run `orangery keys publish` once the coordinator can be reached.")?;
@@ -59,8 +59,8 @@ pub async fn carry(
 }
 
 /// What is missing before a change can be published, and how to get it.
-pub fn say_standing(staged: &Staged) -> anyhow::Result<Outcome> {
-    show::draft(staged.draft())?;
+pub fn say_standing(home: &Home, staged: &Staged) -> anyhow::Result<Outcome> {
+    show::draft(home, staged.draft())?;
     match staged.missing()? {
         None => output::line("It has all signatures. Next: `orangery keys publish`")?,
         Some(missing) => output::line(format!(
@@ -100,7 +100,7 @@ pub async fn publish(
         staged.sign(&[], passphrases)?;
     }
     if staged.missing()?.is_some() {
-        return say_standing(&staged);
+        return say_standing(home, &staged);
     }
     send(home, &client, staged, passphrases, now).await
 }

@@ -97,9 +97,9 @@ pub fn kept(is_sealed: bool) -> &'static str {
 }
 
 /// Who could do what by a root that is not published.
-pub fn draft(draft: &Draft) -> anyhow::Result<()> {
+pub fn draft(home: &Home, draft: &Draft) -> anyhow::Result<()> {
     output::line(format!("Root {}, once it is published:\n", draft.content().version))?;
-    output::line(roles(&draft_roles(draft)))?;
+    output::line(roles(&draft_roles(home, draft)))?;
     Ok(())
 }
 
