@@ -95,7 +95,9 @@ pub fn pairs(rows: &[Vec<Word>]) -> String {
 
 fn rendered(mut table: Table, rows: &[Vec<Word>]) -> String {
     table.load_style(NOTHING);
-    table.set_content_arrangement(if is_terminal() {
+    // A serial console knows no width, and calls that 0.
+    let has_width = table.width().is_some_and(|columns| columns > 0);
+    table.set_content_arrangement(if is_terminal() && has_width {
         ContentArrangement::Dynamic
     } else {
         ContentArrangement::Disabled

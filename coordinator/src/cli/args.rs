@@ -39,7 +39,7 @@ pub struct Cli {
     /// Log more on standard error; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// File with the passphrase of the owner's keys [default: $ORANGERY_PASSPHRASE, else asked for on the terminal]
+    /// File with the passphrase of the owner's keys; without it $ORANGERY_PASSPHRASE is the passphrase, else the terminal is asked
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// What to do
