@@ -38,7 +38,7 @@ pub use deeds::NotNow;
 pub use fit::{describe_hold, incompatible};
 pub use plan::{News, Planned, Telling, plan};
 pub use standing::{Missed, Standing};
-pub use waiting::{Waiting, halted};
+pub use waiting::{Waiting, counted, halted};
 pub use waves::{Chosen, Unsound, begin, written_out};
 pub use window::{Away, Shut, Window, opens};
 

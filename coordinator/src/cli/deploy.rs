@@ -11,6 +11,7 @@ use super::say::{is_news, sentence};
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Tone, Word};
+use crate::rollout::counted;
 
 pub async fn run(home: &Home, args: DeployArgs) -> anyhow::Result<Outcome> {
     let client = Client::open(home)?;
@@ -99,7 +100,7 @@ fn nothing_to_change(plan: &Plan, args: &DeployArgs) -> anyhow::Result<Outcome> 
 
 fn is_agreed(plan: &Plan) -> anyhow::Result<bool> {
     let count = plan.steps.iter().filter(|step| step.changes).count();
-    let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
+    let nodes = counted(count, "node");
     match output::ask(&format!("Change {nodes}?"))? {
         Some(true) => Ok(true),
         Some(false) => {

@@ -12,6 +12,7 @@ use super::rollout::named;
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Tone, Word};
+use crate::rollout::counted;
 
 /// `orangery group`
 #[derive(Debug, Subcommand)]
@@ -96,7 +97,9 @@ async fn set(client: &Client, args: SetArgs) -> anyhow::Result<Outcome> {
     if args.json {
         output::json(&view)?;
     } else {
-        output::line(format!("{} nodes belong to the group {}: {}.", view.count, view.group, state(&view)))?;
+        let (nodes, belong) =
+            (counted(view.count as usize, "node"), if view.count == 1 { "belongs" } else { "belong" });
+        output::line(format!("{nodes} {belong} to the group {}: {}.", view.group, state(&view)))?;
     }
     Ok(Outcome::Done)
 }

@@ -11,6 +11,7 @@ use super::Outcome;
 use crate::client::Client;
 use crate::home::Home;
 use crate::output::{self, Live, Tone, Word};
+use crate::rollout::counted;
 use crate::span::{Limits, text as span};
 
 pub mod args;
@@ -103,7 +104,8 @@ pub(super) fn named(names: &[&str]) -> String {
 
 fn is_agreed(plan: &RolloutPlan) -> anyhow::Result<bool> {
     let count: usize = plan.waves.iter().map(|wave| wave.nodes.len()).sum();
-    let question = format!("Roll out {} {} to {count} nodes in {} waves?", plan.app, plan.version, plan.waves.len());
+    let (nodes, waves) = (counted(count, "node"), counted(plan.waves.len(), "wave"));
+    let question = format!("Roll out {} {} to {nodes} in {waves}?", plan.app, plan.version);
     match output::ask(&question)? {
         Some(true) => return Ok(true),
         Some(false) => output::note("Nothing was begun."),

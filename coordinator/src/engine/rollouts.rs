@@ -14,7 +14,7 @@ use super::live::Live;
 use super::plan::{Selector, choose_release};
 use super::refused::Refused;
 use super::scene::Fleet;
-use crate::rollout::{self, LOOK_SECS_MAX, News, Planned, Rollout, RolloutId, Status, Telling};
+use crate::rollout::{self, LOOK_SECS_MAX, News, Planned, Rollout, RolloutId, Status, Telling, counted};
 use crate::sha256;
 use crate::store::{StoreError, View};
 
@@ -182,7 +182,8 @@ impl Turn<'_> {
             self.take_over(older, &nodes, rollout.id)?;
         }
         self.batch.set_rollout(None, &rollout)?;
-        let text = format!("begun for {} nodes in {} waves", rollout.turns.len(), rollout.waves.len());
+        let (nodes, waves) = (counted(rollout.turns.len(), "node"), counted(rollout.waves.len(), "wave"));
+        let text = format!("begun for {nodes} in {waves}");
         self.note(rollout.id, "begun", Some(&rollout.begun), None, text)?;
         tracing::info!(rollout = rollout.id, app = %rollout.app, release = %rollout.release.version, "rollout begun");
         let id = rollout.id;

@@ -23,8 +23,12 @@ fn says(code: &'static str, text: impl Into<String>) -> Waiting {
 }
 
 /// "1 node", "3 nodes"
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 pub(super) fn nodes(count: usize) -> String {
-    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+    counted(count, "node")
 }
 
 /// Why each node waits that has something to wait for.

@@ -8,6 +8,7 @@ use crate::cli::group::who;
 use crate::cli::rollout::{named, shut};
 use crate::fleet::{GroupChange, HoldChange, Kept, Plan, PlannedRollout, Step};
 use crate::output::{self, Tone, Word};
+use crate::rollout::counted;
 use crate::span;
 
 /// The whole plan.
@@ -79,8 +80,8 @@ fn rollout(rollout: &PlannedRollout) -> String {
 
 fn rule(number: usize, wave: &PlannedWave) -> String {
     let approval = if wave.approve { ", opens after an approval" } else { "" };
-    let count = wave.nodes.len();
-    format!("wave {number}: {count} nodes, soak {}, {} may fail{approval}", span::text(wave.soak_secs), wave.failures)
+    let nodes = counted(wave.nodes.len(), "node");
+    format!("wave {number}: {nodes}, soak {}, {} may fail{approval}", span::text(wave.soak_secs), wave.failures)
 }
 
 /// What all nodes together fetch, and how many of them are restarted.
