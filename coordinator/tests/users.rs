@@ -271,6 +271,26 @@ async fn a_token_ends_when_it_should_and_its_last_use_is_known_over_a_restart() 
 }
 
 #[tokio::test]
+async fn a_user_has_at_most_a_hundred_tokens_and_with_one_less_room_for_another() {
+    let fixture = Fixture::start().await;
+    for name in ["ci", "kim"] {
+        add(&fixture, name, Role::Operator).await.unwrap();
+    }
+    let first = token(&fixture, "ci", None).await.unwrap();
+    for _ in 1..100 {
+        token(&fixture, "ci", None).await.unwrap();
+    }
+    let refused = token(&fixture, "ci", None).await.unwrap_err();
+    assert_eq!((refused.status, refused.body.code.as_str()), (422, "user_invalid"));
+    assert!(refused.body.message.contains("at most 100 tokens; revoke one"), "{}", refused.body.message);
+    assert_eq!(listed(&fixture, "ci").await.unwrap().tokens.len(), 100);
+    token(&fixture, "kim", None).await.expect("others have room of their own");
+    fixture.operator().post::<()>(&format!("/v1/tokens/{}/revoke", first.id), &()).await.unwrap();
+    token(&fixture, "ci", None).await.unwrap();
+    assert_eq!(code(token(&fixture, "ci", None).await), denied_with(422, "user_invalid"));
+}
+
+#[tokio::test]
 async fn the_owner_stays_as_the_owner_is_and_what_makes_no_sense_is_refused() {
     let fixture = Fixture::start().await;
     let owner = listed(&fixture, "owner").await.unwrap();
