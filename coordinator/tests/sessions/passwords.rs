@@ -1,6 +1,7 @@
 //! Passwords: who sets them, what they must be, and what whoever does not know one learns.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use orangery_wire::rest::{OwnPasswordRequest, PasswordRequest, Role, UserView};
 use reqwest::StatusCode;
@@ -8,7 +9,7 @@ use reqwest::header::SET_COOKIE;
 
 use super::NEW_PASSWORD;
 use super::fixture::browser::PASSWORD;
-use super::fixture::{Fixture, code, code_of, denied_with};
+use super::fixture::{Fixture, Http, code, code_of, denied_with};
 use super::written::{deeds, entries};
 
 #[tokio::test]
@@ -68,6 +69,30 @@ async fn wrong_passwords_are_slowed_down_and_do_not_fill_the_audit_log() {
     let last = entries.last().unwrap();
     assert_eq!((last.who.as_str(), last.from.as_deref()), ("stranger", Some("127.0.0.1")));
     assert_eq!(last.detail["unwritten"], "61", "what was not written down is counted");
+}
+
+#[tokio::test]
+async fn whoever_guesses_a_users_password_keeps_the_user_out_nowhere_that_they_are_signed_in() {
+    let fixture = Fixture::start().await;
+    let kim = fixture.browser("kim", Role::Viewer).await;
+    fixture.add_with_password("lee", Role::Viewer).await;
+    let [guesser, elsewhere] = [2, 3].map(|host| Http::at(&fixture, Ipv4Addr::new(127, 0, 0, host)));
+    let must_wait = denied_with(429, "too_many_failures");
+    for _ in 0..20 {
+        assert_eq!(code_of(guesser.try_sign_in("kim", "guess").await).await, denied_with(401, "sign_in_wrong"));
+    }
+    assert_eq!(code_of(guesser.try_sign_in("lee", PASSWORD).await).await, must_wait, "whomever they try next");
+    assert_eq!(code_of(elsewhere.try_sign_in("kim", PASSWORD).await).await, must_wait, "from wherever it is tried");
+    assert!(elsewhere.try_sign_in("lee", PASSWORD).await.status().is_success(), "it is not lee who was tried");
+    // At home kim goes on and can sign in again, for as long as they are signed in there.
+    assert!(kim.is_in().await);
+    let again = fixture.sign_in("kim").await;
+    for browser in [kim, again] {
+        browser.delete("/v1/session").await;
+    }
+    assert_eq!(code_of(fixture.try_sign_in("kim", PASSWORD).await).await, must_wait);
+    fixture.clock.advance(61);
+    fixture.sign_in("kim").await;
 }
 
 #[tokio::test]
