@@ -5,6 +5,7 @@
 #[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod meanwhile;
 mod pages;
 mod passwords;
 mod process;
