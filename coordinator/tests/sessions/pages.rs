@@ -1,10 +1,10 @@
 //! Pages of others: what a browser sends with a cookie is done only if a page of ours has asked for it.
 
-use orangery::api::cookie::CSRF;
+use orangery::api::cookie::{CSRF, NAME};
 use orangery::api::{audience::Audience, routes};
 use orangery_wire::rest::{Role, RoleRequest, SessionView, SignInRequest, Status, UserView};
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, HeaderName, ORIGIN};
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
 
 use super::fixture::browser::{Browser, PASSWORD};
 use super::fixture::{Fixture, code, code_of, denied_with};
@@ -128,6 +128,33 @@ async fn a_token_that_comes_along_counts_and_the_cookie_does_not() {
     let _: SessionView = fixture.forger().with(&[]).post("/v1/session", &request).await.unwrap();
     let _: SessionView = admin.with(&[]).post("/v1/session", &request).await.unwrap();
     assert!(!admin.is_in().await);
+}
+
+#[tokio::test]
+async fn of_two_cookies_none_counts_though_each_of_them_would() {
+    let fixture = Fixture::start().await;
+    let (admin, other) = (fixture.browser("ada", Role::Admin).await, fixture.browser("otto", Role::Admin).await);
+    let sign_in = SignInRequest { user: "otto".into(), password: PASSWORD.into() };
+    for second in [&admin, &other] {
+        let (one, two) = (format!("{NAME}={}", admin.secret), format!("{NAME}={}", second.secret));
+        let in_one = vec![format!("{one}; {two}")];
+        for cookies in [in_one, vec![one.clone(), two.clone()], vec![two, one]] {
+            for csrf in [&admin.csrf, &second.csrf] {
+                let mut http = fixture.stranger();
+                for cookie in &cookies {
+                    http.headers.append(COOKIE, cookie.parse().unwrap());
+                }
+                http.headers.insert(CSRF, csrf.parse().unwrap());
+                http.headers.insert(ORIGIN, fixture.url.parse().unwrap());
+                let ended = denied_with(401, "session_ended");
+                assert_eq!(code(http.get::<Status>("/v1/status").await), ended, "{cookies:?}");
+                assert_eq!(code(http.post::<()>("/v1/users/otto/sessions/end", &()).await), ended, "{cookies:?}");
+                // They keep nobody from signing in, and what one of them opens does not end by it.
+                let _: SessionView = http.post("/v1/session", &sign_in).await.unwrap();
+            }
+        }
+    }
+    assert!(admin.is_in().await && other.is_in().await);
 }
 
 #[tokio::test]
