@@ -14,17 +14,18 @@ mod mail;
 mod postbox;
 #[path = "notify/refused.rs"]
 mod refused;
+#[path = "notify/silence.rs"]
+mod silence;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fixture::{Fixture, Record, TestClock, event, eventually, from_node, manifest, node, online, open_core, reference};
+use fixture::{Fixture, Record, TestClock, event, eventually, from_node, manifest, node, open_core, reference};
 use hook::{Hook, Scripted, authority};
 use orangery::ca::Ca;
 use orangery::config::Config;
 use orangery::engine::Engine;
-use orangery::link::LinkEvent;
 use orangery::notify::{Settings, Targets, deliver};
 use orangery::store::{Reader, Store, TargetRow};
 use orangery_wire::messages::{Refusal, RefusalCode, What};
@@ -294,36 +295,6 @@ async fn what_could_not_be_told_within_a_day_is_given_up() {
     let posts = hook.gets(2).await;
     assert_eq!(posts[1].json()["id"], "3");
     assert_eq!(telling.row("ops").given_up, 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_node_is_told_once_and_so_is_its_return() {
-    let place = Place::new();
-    let hook = Hook::start(&place.ca).await;
-    let mut settings = settings(&place.target("ops", "webhook", &format!("url = '{}'", hook.url())));
-    // The settings take no less than a minute; the tests have less time.
-    settings.silent_secs = 1;
-    let telling = Telling::start(place.directory.path(), &settings);
-    telling.engine.hear(LinkEvent::Up).await.unwrap();
-    let attic = node("attic");
-    telling.engine.hear(from_node(&attic, Channel::Online, online(true))).await.unwrap();
-    telling.engine.hear(from_node(&attic, Channel::Online, online(false))).await.unwrap();
-    let look = async || {
-        telling.clock.advance(10);
-        telling.engine.look_at_rollouts().await.unwrap();
-        Some(hook.posts()).filter(|posts| !posts.is_empty())
-    };
-    let posts = eventually("silence is told", look).await;
-    assert_eq!(posts[0].json()["notices"][0]["kind"], "node_silent");
-    assert!(posts[0].json()["notices"][0]["text"].as_str().unwrap().starts_with("last heard 20"));
-    for _ in 0..3 {
-        look().await;
-    }
-    telling.engine.hear(from_node(&attic, Channel::Online, online(true))).await.unwrap();
-    look().await;
-    let posts = hook.gets(2).await;
-    assert_eq!(posts[1].json()["notices"][0]["kind"], "node_back");
-    assert_eq!(posts[1].json()["id"], "2", "it was silent once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
