@@ -189,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_target_hears_what_matters_as_much_as_it_says_or_more() {
+        let silent = notice(1, Kind::NodeSilent, "attic");
+        let as_grave_as = |severity| Notice { severity, ..silent.clone() };
+        let all = [Severity::Info, Severity::Warning, Severity::Error];
+        let heard = |more| all.map(|severity| target(more).wants(&as_grave_as(severity)));
+        assert_eq!(heard(""), [true; 3]);
+        assert_eq!(heard("severity = 'info'"), [true; 3]);
+        assert_eq!(heard("severity = 'warning'"), [false, true, true]);
+        assert_eq!(heard("severity = 'error'"), [false, false, true]);
+    }
+
+    #[test]
     fn an_app_filter_lets_pass_what_is_about_no_app() {
         let mut of_app = notice(1, Kind::ReleaseRefused, "attic");
         of_app.app = Some("web".parse().unwrap());

@@ -16,7 +16,8 @@ fn the_examples_of_the_manual_are_settings_that_can_be_used() {
         examples.iter().flat_map(|example| settings(example).targets).map(|target| target.way.as_str()).collect();
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["discord", "ntfy", "slack", "smtp", "webhook"]);
     for kind in orangery::notify::Kind::ALL {
-        assert!(page.contains(&format!("`{kind}`")), "the manual does not name {kind}");
+        let row = format!("\n| `{kind}` | {}", kind.severity().as_str());
+        assert!(page.contains(&row), "the manual does not say how much {kind} matters");
     }
 }
 
