@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use rmqtt::retain::{DefaultRetainStorage, RetainStorage};
 use rmqtt::types::{Retain, TopicFilter, TopicName};
 
@@ -23,7 +24,7 @@ impl RetainStorage for Retained {
     }
 
     async fn set(&self, topic: &TopicName, retain: Retain, _: Option<Duration>) -> rmqtt::Result<()> {
-        self.0.set_with_timeout(topic, retain, None).await
+        self.0.set_with_timeout(topic, apart(retain), None).await
     }
 
     async fn get(&self, filter: &TopicFilter) -> rmqtt::Result<Vec<(TopicName, Retain)>> {
@@ -37,4 +38,13 @@ impl RetainStorage for Retained {
     async fn max(&self) -> isize {
         self.0.max().await
     }
+}
+
+/// The same message in memory of its own: as it came it is a part of its connection's read buffer, 8 KiB that could not be used
+/// again as long as the message is kept.
+fn apart(mut retain: Retain) -> Retain {
+    let publish = &mut retain.publish.inner;
+    publish.payload = Bytes::copy_from_slice(&publish.payload);
+    publish.topic = TopicName::from(&*publish.topic);
+    retain
 }
