@@ -114,22 +114,23 @@ impl Terminator {
     }
 
     /// Shakes hands, and reads the name in the client's certificate. Fails with the reason, for people.
-    async fn handshake(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, String), String> {
+    ///
+    /// In a box: a connection is a future, and a future has room for every place that a value goes through.
+    async fn handshake(&self, tcp: TcpStream) -> Result<(Box<TlsStream<TcpStream>>, String), String> {
         prepare(&tcp).map_err(|error| error.to_string())?;
         let (acceptor, patience) = (self.acceptor.clone(), self.patience);
-        let tls = self.apart.spawn(async move { timeout(patience, acceptor.accept(tcp)).await });
-        let tls = tls
-            .await
-            .map_err(|_| "the broker is stopping")?
-            .map_err(|_| "the TLS handshake took too long")?
-            .map_err(|error| error.to_string())?;
+        let tls = self.apart.spawn(async move {
+            let tls = timeout(patience, acceptor.accept(tcp)).await.map_err(|_| "the TLS handshake took too long")?;
+            tls.map(Box::new).map_err(|error| error.to_string())
+        });
+        let tls = tls.await.map_err(|_| "the broker is stopping")??;
         let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let name = certificate.and_then(Peer::of).ok_or("its certificate has no name")?.name;
         Ok((tls, name))
     }
 
     /// Carries one connection from the handshake to its end. Fails with the reason if there was nothing to carry.
-    async fn serve(&self, mut tls: TlsStream<TcpStream>, name: &str, peer: SocketAddr) -> Result<(), String> {
+    async fn serve(&self, mut tls: Box<TlsStream<TcpStream>>, name: &str, peer: SocketAddr) -> Result<(), String> {
         let _room = self.room.try_acquire().map_err(|_| "too many connections")?;
         let door = if name == COORDINATOR { self.inner.link } else { self.inner.nodes };
         let connected = connect(door.address).await;
