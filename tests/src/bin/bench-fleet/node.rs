@@ -25,6 +25,8 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(2);
 /// Events that are told and not yet acknowledged: the agent's.
 const EVENTS_IN_FLIGHT: u64 = orangery_agent::link::IN_FLIGHT_MAX as u64;
+/// Events that are not acknowledged for so long are told again: the agent's.
+const RESEND_AFTER: Duration = Duration::from_mins(1);
 const BOOT_ID: &str = "6c1e0f1c-5a53-4a5b-9d0e-0c5d8c1f2ab3";
 
 /// How long a node waits before it connects again.
@@ -92,7 +94,6 @@ pub struct Node {
 }
 
 /// What a node remembers, connected or not.
-#[derive(Default)]
 struct Said {
     epoch: u64,
     reports: u64,
@@ -103,6 +104,8 @@ struct Said {
     stored: u64,
     /// The last event that was told on this connection.
     told: u64,
+    /// When one was last acknowledged, or told for the first time.
+    moved_at: Moment,
 }
 
 /// Why a connection ended.
@@ -128,7 +131,16 @@ impl Node {
         tell: Sender<Heard>,
     ) -> Self {
         // 0 is the coordinator's own.
-        let said = Said { epoch: backoff::random().max(1), ..Said::default() };
+        let said = Said {
+            epoch: backoff::random().max(1),
+            reports: 0,
+            desired: None,
+            proven: false,
+            outbox: VecDeque::new(),
+            stored: 0,
+            told: 0,
+            moved_at: Moment::now(),
+        };
         Self { index, seat, broker, orders, tell, pauses: Pauses::Agent, said }
     }
 
@@ -194,11 +206,18 @@ impl Node {
         subscribe.pkid = session.next_id();
         session.send(&Packet::Subscribe(subscribe)).await?;
         self.said.told = self.said.stored;
+        self.said.moved_at = Moment::now();
         let mut ping = Moment::now() + KEEPALIVE;
         loop {
+            let again = self.said.moved_at + RESEND_AFTER;
             tokio::select! {
                 packet = session.packet() => self.heard(&mut session, packet?).await?,
                 order = self.orders.recv() => self.obey(&mut session, order.ok_or(End::Over)?).await?,
+                () = sleep_until(again), if self.said.told > self.said.stored => {
+                    self.said.told = self.said.stored;
+                    self.said.moved_at = Moment::now();
+                    self.offer(&mut session).await?;
+                }
                 () = sleep_until(ping) => {
                     session.send(&Packet::PingReq).await?;
                     ping = Moment::now() + KEEPALIVE;
@@ -242,6 +261,7 @@ impl Node {
             && let Some(happened) = self.said.outbox.pop_front()
         {
             self.said.stored += 1;
+            self.said.moved_at = Moment::now();
             self.say(Seen::Stored(happened.elapsed()));
         }
         self.said.told = self.said.told.max(self.said.stored);
@@ -282,6 +302,9 @@ impl Node {
     /// Tells events that were not told on this connection, as many as may be under way.
     async fn offer(&mut self, session: &mut Session) -> anyhow::Result<()> {
         let happened = self.said.stored + self.said.outbox.len() as u64;
+        if self.said.told == self.said.stored {
+            self.said.moved_at = Moment::now();
+        }
         while self.said.told < happened.min(self.said.stored + EVENTS_IN_FLIGHT) {
             self.said.told += 1;
             let event = self.event(self.said.told)?;
