@@ -111,8 +111,8 @@ impl Artifacts {
         Ok(self.open_one(digest).await?.map(|(_, size)| size))
     }
 
-    /// The same for whoever would upload it: one whose bytes have changed on the disk is as good as missing. Those above
-    /// [`READ_AGAIN_BYTES_MAX`] are believed by their size.
+    /// The same for whoever would upload it: one whose bytes have changed on the disk is as good as missing. Those
+    /// above 256 MiB are believed by their size.
     pub async fn whole(&self, digest: &Digest) -> Result<Option<u64>, ArtifactError> {
         let Some((mut file, size)) = self.open_one(digest).await? else { return Ok(None) };
         if size > READ_AGAIN_BYTES_MAX {
