@@ -46,6 +46,11 @@ pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: usize = 1_024;
 /// Most subscriptions of one client; a node needs two, the coordinator four.
 const SUBSCRIPTIONS_MAX: usize = 8;
+/// CONNECTs that rmqtt looks at at the same time, out of all that wait; it makes room for so many before the first comes, half a
+/// kilobyte each.
+const CONNECTS_MAX: usize = 256;
+/// Connections of the link at a time: one, and those of its past that are not found dead yet.
+const LINK_CONNECTIONS_MAX: usize = 64;
 /// Messages to a node that it has not read; it subscribes to two topics whose newest value is all that counts.
 const NODE_QUEUE_MAX: usize = 64;
 /// Messages to the link that it has not read, besides the retained ones that it gets when it subscribes.
@@ -272,7 +277,7 @@ async fn start(
     gate.install(&context).await;
     let nodes = plain_listener(config.connections_max, NODE_QUEUE_MAX, NODE_INFLIGHT)?;
     let link_queue_max = LINK_QUEUE_MAX + RETAINED_EACH * config.connections_max;
-    let link = plain_listener(config.connections_max, link_queue_max, LINK_INFLIGHT)?;
+    let link = plain_listener(LINK_CONNECTIONS_MAX, link_queue_max, LINK_INFLIGHT)?;
     let door = |listener: &Listener, number| {
         let address = listener.local_addr().map_err(start_failed)?;
         Ok::<_, BrokerError>(Door { listener: number, address })
@@ -299,7 +304,7 @@ fn plain_listener(connections_max: usize, queue_max: usize, inflight: NonZeroU16
         .nodelay(true)
         .allow_anonymous(false)
         .max_connections(connections_max)
-        .max_handshaking_limit(connections_max)
+        .max_handshaking_limit(connections_max.min(CONNECTS_MAX))
         .handshake_timeout(HANDSHAKE_MAX)
         .send_timeout(SEND_MAX)
         .max_packet_size(packet_bytes_max)
