@@ -104,9 +104,20 @@ impl Machine {
             last = Some(Instant::now());
             let ended = self.running.borrow_mut().as_mut().and_then(Running::ended);
             assert!(ended.is_none(), "qemu has ended: {ended:?}");
-            assert!(begun.elapsed() < BOOT, "{what} is not seen; the console ends with:\n{}", self.console());
+            assert!(
+                begun.elapsed() < BOOT,
+                "{what} is not seen; the console ends with:\n{}\nand the board says:\n{}",
+                self.console(),
+                self.account()
+            );
             look()
         })
+    }
+
+    /// What the board knows of its agent, if one can log in.
+    fn account(&self) -> String {
+        let said = self.run("uptime; ip -br address; orangery-agent status; orangery-agent history; journalctl --no-pager -b -n 80 -u 'orangery-*'");
+        [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n")
     }
 
     /// The end of what the board wrote to its serial console.
