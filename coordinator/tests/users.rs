@@ -286,7 +286,13 @@ async fn a_user_has_at_most_a_hundred_tokens_and_with_one_less_room_for_another(
     assert_eq!(listed(&fixture, "ci").await.unwrap().tokens.len(), 100);
     token(&fixture, "kim", None).await.expect("others have room of their own");
     fixture.operator().post::<()>(&format!("/v1/tokens/{}/revoke", first.id), &()).await.unwrap();
-    token(&fixture, "ci", None).await.unwrap();
+    let short = token(&fixture, "ci", Some(60)).await.unwrap();
+    assert_eq!(code(token(&fixture, "ci", None).await), denied_with(422, "user_invalid"));
+
+    fixture.clock.advance(61);
+    token(&fixture, "ci", None).await.expect("one that has ended makes room");
+    let tokens = listed(&fixture, "ci").await.unwrap().tokens;
+    assert!(tokens.len() == 100 && tokens.iter().all(|token| token.id != short.id));
     assert_eq!(code(token(&fixture, "ci", None).await), denied_with(422, "user_invalid"));
 }
 

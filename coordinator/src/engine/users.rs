@@ -310,8 +310,16 @@ impl Turn<'_> {
         if expires_secs.is_some_and(|secs| !TOKEN_SECS.contains(&secs)) {
             return Ok(Err(Refused::UserInvalid { rule: "a token lasts from 1 second to 366 days" }));
         }
-        if self.view().tokens()?.iter().filter(|token| token.user == *user).count() >= TOKENS_MAX {
-            return Ok(Err(Refused::UserInvalid { rule: "a user has at most 100 tokens; revoke one first" }));
+        let tokens: Vec<TokenRow> = self.view().tokens()?.into_iter().filter(|token| token.user == *user).collect();
+        // One that has ended is listed until another needs its place.
+        let ended = tokens.iter().filter(|token| token.expires_at.is_some_and(|end| end <= self.now));
+        if tokens.len() >= TOKENS_MAX {
+            match ended.min_by_key(|token| token.expires_at) {
+                Some(oldest) => self.batch.remove_token(&token_id(&oldest.digest))?,
+                None => {
+                    return Ok(Err(Refused::UserInvalid { rule: "a user has at most 100 tokens; revoke one first" }));
+                }
+            }
         }
         let expires_at = expires_secs.map(|secs| self.now.saturating_add(secs));
         let (created_at, digest) = (self.now, *digest);
