@@ -112,7 +112,7 @@ fn ago(now: UnixTime, then: UnixTime) -> String {
 /// The release that runs because somebody on the node brought it, and not because it was deployed.
 pub fn brought<'a>(desired: &DesiredView, report: &'a AppReport) -> Option<&'a ReleaseRef> {
     let settled = report.phase == Phase::Settled && report.generation >= desired.generation;
-    let wanted = report.desired.as_ref().filter(|_| settled)?;
+    let wanted = report.desired.as_ref().filter(|wanted| settled && Some(wanted.id) != desired.release)?;
     let current = report.current.as_ref().filter(|current| *current == wanted || tried(report, wanted).is_some())?;
     (Some(current.id) != desired.release).then_some(current)
 }
