@@ -329,3 +329,19 @@ fn plain_listener(connections_max: usize, queue_max: usize, inflight: NonZeroU16
 fn start_failed(reason: impl std::fmt::Display) -> BrokerError {
     BrokerError::Start { reason: reason.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    #[test]
+    fn a_thread_for_handshakes_stands_back_and_no_other_does() {
+        let before = getpriority_process(None).unwrap();
+        let handshakes = std::thread::spawn(|| {
+            super::let_others_go_first();
+            getpriority_process(None).unwrap()
+        });
+        assert_eq!(handshakes.join().unwrap(), (before + super::HANDSHAKE_NICE).min(19));
+        assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+}
