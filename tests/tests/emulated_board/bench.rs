@@ -30,6 +30,16 @@ pub struct Bench {
     place: tempfile::TempDir,
 }
 
+/// What boards had on their cards tells more than they can say who cannot be reached.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.place.disable_cleanup(true);
+            println!("the cards and consoles of the boards stay in {}", self.place.path().display());
+        }
+    }
+}
+
 impl Bench {
     /// `None`, and a word about it, where no network namespaces can be made.
     pub fn new() -> Option<Self> {

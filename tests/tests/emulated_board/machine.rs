@@ -124,7 +124,7 @@ impl Machine {
     fn console(&self) -> String {
         let bytes = std::fs::read(self.log()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        text.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+        text.lines().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// A file on the boot partition, as a laptop reads it.
