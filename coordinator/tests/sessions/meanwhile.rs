@@ -81,7 +81,8 @@ async fn nobody_is_signed_in_with_a_password_that_was_changed_while_they_were_si
         let mut were_late = 0;
         for answer in answers.into_iter().filter(|answer| !answer.status().is_success()) {
             let (_, code) = code_of(answer).await;
-            assert!(code == "password_changed" || code == "sign_in_wrong", "{code}");
+            // A session may have begun, and ended with its password before its beginning was told.
+            assert!(["password_changed", "sign_in_wrong", "session_ended"].contains(&code.as_str()), "{code}");
             were_late += usize::from(code == "password_changed");
         }
         set(&old).await;
