@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::io::{PipeReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use orangery_tests::fleet::{Fleet, Node};
 use orangery_tests::process::{eventually, fail, output, succeed};
@@ -171,4 +172,77 @@ fn an_app_is_stopped_by_a_line_and_a_plan_is_stale_once_somebody_else_has_moved_
     write(&directory, "fleet.toml", "coordinator = \"https://192.0.2.1:1\"\n");
     let other = fail(&mut on(&fleet, "apply", &directory, &["--yes"]));
     assert!(other.contains("fleet.toml is for the coordinator https://192.0.2.1:1"), "{other}");
+}
+
+/// What one page of a pipe holds.
+const PAGE: usize = 4096;
+
+/// A command that stays where it says its plan: that is longer than what its output takes until it is read on.
+struct Halted {
+    child: Child,
+    output: PipeReader,
+    said: Vec<u8>,
+}
+
+impl Halted {
+    fn start(mut command: Command) -> Self {
+        let (mut output, writer) = std::io::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&writer, PAGE).unwrap();
+        let child = command.arg("--json").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"\"digest\":") {
+            let mut byte = [0];
+            output.read_exact(&mut byte).unwrap_or_else(|error| panic!("it said no plan: {error}: {child:?}"));
+            said.extend(byte);
+        }
+        Self { child, output, said }
+    }
+
+    /// Reads on: its exit code, the plans that it said after the first, and its errors.
+    fn ends(mut self) -> (Option<i32>, Vec<serde_json::Value>, String) {
+        self.output.read_to_end(&mut self.said).unwrap();
+        let said = String::from_utf8(self.said).unwrap();
+        let lines = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let mut plans: Vec<_> =
+            lines.filter(|line| line["plan"].is_object()).map(|line| line["plan"].clone()).collect();
+        assert!(plans.remove(0).to_string().len() > 2 * PAGE, "it could say its first plan at once: {said}");
+        let ended = self.child.wait_with_output().unwrap();
+        (ended.status.code(), plans, String::from_utf8(ended.stderr).unwrap())
+    }
+}
+
+#[test]
+fn with_yes_a_plan_that_the_fleet_overtakes_is_made_again_and_one_that_was_named_is_not() {
+    let (fleet, _nodes, directory) = fleet_and_directory();
+    change(&fleet, &directory);
+    // Boards that have not joined yet make the plan long enough to be stayed in.
+    for number in 0..200 {
+        write(&directory, &format!("nodes/to-come-{number}.toml"), "[hold]\nreason = \"to be mounted\"\n");
+    }
+    git(&directory, &["add", "."]);
+    git(&directory, &["commit", "-q", "-m", "boards to come"]);
+    let (first, _) = plan(&fleet, &directory);
+    let digest = digest(&first);
+    let ways: [&[&str]; 3] = [&["--plan", &digest], &[], &["--watch", "--once"]];
+    let [named, plain, watch] = ways.map(|words| {
+        let mut apply = on(&fleet, "apply", &directory, words);
+        apply.arg("--yes");
+        Halted::start(apply)
+    });
+    succeed(&mut fleet.orangery(&["rollout", "start", "greeter@1.1.0", "--nodes", "cellar", "--soak", "1s", "--yes"]));
+
+    let (code, plans, errors) = named.ends();
+    assert_eq!((code, plans.len()), (Some(1), 0), "{errors}");
+    assert!(errors.contains("the plan has changed since it was shown"), "{errors}");
+    let (code, plans, errors) = plain.ends();
+    assert_eq!((code, plans.len()), (Some(0), 1), "{errors}");
+    assert!(errors.contains("it is made again"), "{errors}");
+    assert_eq!(plans[0]["rollouts"][0]["waves"][0]["nodes"], json!(["attic"]), "{plans:#?}");
+    assert_eq!(plans[0]["holds"], json!([]), "what was done before stays done: {plans:#?}");
+    let (code, plans, errors) = watch.ends();
+    assert_eq!((code, plans.len()), (Some(0), 0), "there was nothing left to do: {errors}");
+    assert!(errors.contains("it is made again"), "{errors}");
+    fleet.rollout_is(2, "done");
+    fleet.settled_on("attic", "1.1.0");
+    assert_eq!(plan(&fleet, &directory).1, Some(0));
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use self::apply::How;
+use self::apply::{How, Overtaken};
 use self::checkout::Checkout;
 use self::source::Source;
 use self::watch::WatchArgs;
@@ -70,13 +70,13 @@ pub struct ApplyArgs {
     /// Only if the plan still has this digest, which `orangery plan` shows
     #[arg(long, value_name = "DIGEST")]
     pub plan: Option<String>,
-    /// Apply the plan without asking
+    /// Apply the plan without asking; if the fleet overtakes it, it is made and applied again
     #[arg(short, long)]
     pub yes: bool,
     /// Why
     #[arg(long)]
     pub note: Option<String>,
-    /// Print JSON: the plan, then a line for each thing that is done
+    /// Print JSON: the plan, then a line for each thing that is done; the plan again if it is made again
     #[arg(long)]
     pub json: bool,
     /// How it is followed
@@ -115,7 +115,7 @@ pub async fn apply(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
     }
     let client = Client::open(home)?;
     let from = (args.commit.as_deref(), args.path.as_deref());
-    let (desired, checkout, plan) = make(&client, &args.directory, from).await?;
+    let (desired, checkout, mut plan) = make(&client, &args.directory, from).await?;
     tell(&plan, checkout.as_ref(), args.json)?;
     let directory = args.directory.display();
     if let Some(shown) = args.plan.as_ref().filter(|shown| **shown != plan.digest) {
@@ -125,10 +125,7 @@ pub async fn apply(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
              changed since; look at `orangery plan {directory}` and apply that one"
         );
     }
-    if !plan.changes {
-        return Ok(Outcome::Done);
-    }
-    if !args.yes {
+    if plan.changes && !args.yes {
         if !is_agreed(&plan)? {
             return Ok(Outcome::Pending);
         }
@@ -138,7 +135,16 @@ pub async fn apply(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
             bail!("nothing was applied: the fleet has changed since the plan was shown; apply it again");
         }
     }
-    apply::apply(&client, &plan, &how(args, checkout.as_ref())).await?;
+    let is_any_fine = args.yes && args.plan.is_none();
+    let mut overtaken = Overtaken::default();
+    while plan.changes {
+        match apply::apply(&client, &plan, &how(args, checkout.as_ref())).await {
+            Err(error) if is_any_fine && overtaken.is_planned_again(&error) => {}
+            done => return done.map(|()| Outcome::Done),
+        }
+        plan = survey::plan(&client, &desired).await?;
+        tell(&plan, checkout.as_ref(), args.json)?;
+    }
     Ok(Outcome::Done)
 }
 

@@ -1,13 +1,14 @@
 //! A plan is done by the same routes as by hand, one deed after the other, each only if it is still what was shown.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use orangery_wire::rest::{
     DeedRequest, GroupView, HoldRequest, HoldView, Plan as Deployment, ReleaseHoldRequest, RolloutPlan, RolloutRequest,
     RolloutView,
 };
+use orangery_wire::{AppName, Version};
 use serde_json::{Value, json};
 
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::fleet::{GroupChange, HoldChange, Plan, PlannedRollout, PlannedStop};
 use crate::output;
 
@@ -23,6 +24,44 @@ pub struct How<'a> {
     pub commit: Option<&'a str>,
     /// Whether deeds are said as JSON.
     pub json: bool,
+}
+
+/// A later rollout of a plan would not be the one that was shown.
+#[derive(Debug, thiserror::Error)]
+#[error("the rollout of {app} {version} would not be the one that the plan showed any more")]
+struct NotAsShown {
+    app: AppName,
+    version: Version,
+}
+
+/// How often a plan may still be made again, since the fleet has moved on before it was applied: nodes report and rollouts end
+/// at any moment.
+pub struct Overtaken {
+    left: u32,
+}
+
+impl Default for Overtaken {
+    fn default() -> Self {
+        Self { left: 3 }
+    }
+}
+
+impl Overtaken {
+    /// Whether a plan that was applied in vain is to be made again: only if it was overtaken, and a few times. What was done of
+    /// it is not in the next one.
+    pub fn is_planned_again(&mut self, error: &anyhow::Error) -> bool {
+        let mut causes = error.chain();
+        let is_overtaken = causes.any(|cause| {
+            let client = cause.downcast_ref::<ClientError>();
+            cause.is::<NotAsShown>() || client.is_some_and(|error| error.code() == Some("plan_changed"))
+        });
+        let goes_on = is_overtaken && self.left > 0;
+        if goes_on {
+            self.left -= 1;
+            output::note("The fleet has changed since that plan was made; it is made again.");
+        }
+        goes_on
+    }
 }
 
 /// Does a plan: windows, then holds, then rollouts, then what stops. Says what had been done when it cannot go on.
@@ -110,11 +149,7 @@ impl Work<'_> {
             let now: RolloutPlan =
                 self.client.ask("/v1/rollouts/plan", &RolloutRequest { plan: None, ..request.clone() }).await?;
             if now.waves != rollout.waves || now.supersedes != rollout.supersedes {
-                bail!(
-                    "the rollout of {} {} would not be the one that the plan showed any more",
-                    rollout.app,
-                    rollout.version
-                );
+                return Err(NotAsShown { app: rollout.app.clone(), version: rollout.version.clone() }.into());
             }
             request.plan = Some(now.mark);
         }
