@@ -67,6 +67,15 @@ pub enum CaError {
         /// Why.
         reason: String,
     },
+    /// A certificate is of another CA.
+    #[error(
+        "{} was not issued by the CA whose certificate is in ca.pem; restore ca.*, server.* and link.* from one backup",
+        path.display()
+    )]
+    Foreign {
+        /// The certificate's file.
+        path: PathBuf,
+    },
     /// A certificate could not be made.
     #[error("cannot issue a certificate for {name}: {source}")]
     Issue {
@@ -182,6 +191,15 @@ impl Ca {
     /// The SHA-256 of the certificate's DER, which invite tokens carry.
     pub fn fingerprint(&self) -> Digest {
         fingerprint(&self.certificate)
+    }
+
+    /// Refuses the certificate from `path` unless this CA has issued it. When it ends and what it is for is not looked at.
+    pub fn check_issued(&self, path: &Path, certificate_pem: &str) -> Result<(), CaError> {
+        let foreign = || CaError::Foreign { path: path.to_owned() };
+        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| foreign())?;
+        let (_, issued) = X509Certificate::from_der(&certificate).map_err(|_| foreign())?;
+        let (_, own) = X509Certificate::from_der(&self.certificate).map_err(|_| foreign())?;
+        issued.verify_signature(Some(own.public_key())).map_err(|_| foreign())
     }
 
     /// Makes a key and certificate for the coordinator's servers. `names` are host names or IP addresses; this machine's

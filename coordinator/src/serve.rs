@@ -345,6 +345,10 @@ fn start_broker(
 
 fn link_settings(config: &Config, ca: &Ca, broker: String) -> Result<LinkSettings, ServeError> {
     let (certificate, key) = (read(&config.keys.link)?, read(&config.keys.link_key)?);
+    // Whom another broker believes is that broker's affair.
+    if matches!(config.mqtt, Mqtt::Embedded { .. }) {
+        ca.check_issued(&config.keys.link, &certificate)?;
+    }
     Ok(LinkSettings {
         broker,
         tls: client_config(ca.certificate(), (&certificate, &key))?,

@@ -340,6 +340,23 @@ fn a_wrong_operator_token_and_a_foreign_coordinator_are_told_apart() {
 }
 
 #[test]
+fn a_coordinator_with_certificates_of_another_ca_does_not_start_and_names_the_file() {
+    let (own, other) = (Operator::initialised(), Operator::initialised());
+    for part in ["server", "link"] {
+        let files = ["key", "pem"].map(|kind| format!("home/coordinator/{part}.{kind}"));
+        let kept = files.each_ref().map(|file| fs::read(own.path(file)).unwrap());
+        for file in &files {
+            fs::copy(other.path(file), own.path(file)).unwrap();
+        }
+        let said = own.err(&["serve"]);
+        assert!(said.contains(&format!("coordinator/{part}.pem was not issued by the CA")), "{said}");
+        assert!(said.contains("restore ca.*, server.* and link.* from one backup"), "{said}");
+        files.iter().zip(kept).for_each(|(file, before)| fs::write(own.path(file), before).unwrap());
+    }
+    drop(own.serve());
+}
+
+#[test]
 fn a_closed_pipe_is_no_failure() {
     let mut child = Operator::new()
         .command(&["completions", "bash"])

@@ -45,6 +45,18 @@ fn a_key_and_a_certificate_of_different_cas_are_refused() {
 }
 
 #[test]
+fn a_certificate_is_known_as_issued_by_the_ca_that_did_and_by_no_other_of_the_same_name() {
+    let (own, other) = (Ca::create(NOW).unwrap(), Ca::create(NOW).unwrap());
+    let issued = own.issue_link(NOW).unwrap().certificate.pem;
+    let path = Path::new("/srv/link.pem");
+    own.check_issued(path, &issued).unwrap();
+    for certificate in [&other.issue_link(NOW).unwrap().certificate.pem, other.certificate_pem(), "no PEM"] {
+        let error = own.check_issued(path, certificate).unwrap_err().to_string();
+        assert!(error.starts_with("/srv/link.pem was not issued by the CA"), "{error}");
+    }
+}
+
+#[test]
 fn a_node_gets_the_name_that_it_was_enrolled_under_whatever_its_request_says() {
     let ca = Ca::create(NOW).unwrap();
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();

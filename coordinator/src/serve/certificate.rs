@@ -18,6 +18,7 @@ pub(super) fn server(config: &Config, ca: &Ca, now: UnixTime) -> Result<Arc<Serv
     let keys = &config.keys;
     let (certificate, key) = (read(&keys.server)?, read(&keys.server_key)?);
     let shown = ServerCertificate::from_pem(&certificate, &key)?;
+    ca.check_issued(&keys.server, &certificate)?;
     let had = names(&certificate);
     let lacking: Vec<String> = wanted(config).into_iter().filter(|name| !had.contains(name)).collect();
     if lacking.is_empty() {
