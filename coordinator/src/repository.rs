@@ -385,5 +385,4 @@ fn names(published: &Published, targets: u64) -> bool {
 }
 
 #[cfg(test)]
-#[path = "repository/tests.rs"]
 mod tests;

@@ -2,23 +2,24 @@
 
 #![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
+#[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod deployments;
+mod enrolment;
+
 use fixture::{
-    Record, TestClock, app, app_report, csr, event, eventually, from_node, manifest, node, online, open_core,
-    reference, reported,
+    Record, TestClock, app, app_report, event, eventually, from_node, manifest, node, online, open_core, reference,
+    reported,
 };
-use orangery::ca::Ca;
-use orangery::engine::{Command, Core, Engine, Joining, Refused, Renewing};
+use orangery::engine::{Command, Core, Engine, Refused};
 use orangery::link::LinkEvent;
-use orangery::sha256::digest;
 use orangery::store::{Reader, ReleaseRow};
-use orangery_wire::limits::{APPS_MAX, PACKET_BYTES_MAX};
-use orangery_wire::messages::{Acked, AppReport, Desired, DesiredApp, Refusal, RefusalCode, What};
-use orangery_wire::rest::{DeedRequest, DeployRequest, InviteRequest, Plan};
+use orangery_wire::limits::PACKET_BYTES_MAX;
+use orangery_wire::messages::{Acked, AppReport, Desired, What};
+use orangery_wire::rest::{DeedRequest, DeployRequest, Plan};
 use orangery_wire::topics::Channel;
-use orangery_wire::{Digest, Manifest, NodeId, UnixTime};
-use rcgen::KeyPair;
+use orangery_wire::{Digest, Manifest, NodeId};
 use tokio::sync::oneshot;
 
 /// An engine whose effects are recorded.
@@ -212,53 +213,6 @@ async fn events_are_stored_once_and_acknowledged_again_when_they_come_again() {
 }
 
 #[tokio::test]
-async fn deploying_what_is_desired_changes_nothing_and_a_refused_release_is_tried_again() {
-    let running = Running::start();
-    let garage = node("garage");
-    running.report(&garage, 1, vec![]).await;
-    let old = reference(&running.publish("1.0.0").await);
-    let new = reference(&running.publish("1.1.0").await);
-    let first = running.deploy(Some("1.0.0"), "all", None).await.unwrap();
-    assert_eq!(generations(&first), [("garage".into(), true, 1)]);
-    let again = running.deploy(Some("1.0.0"), "all", None).await.unwrap();
-    assert_eq!(generations(&again), [("garage".into(), false, 1)], "idempotent");
-
-    running.deploy(Some("1.1.0"), "garage", None).await.unwrap();
-    let refusal = Refusal { release: new.id, code: RefusalCode::Unhealthy, reason: "500".into() };
-    let refused = AppReport { refusal: Some(refusal), ..app_report(2, Some(&new), Some(&old)) };
-    running.report(&garage, 2, vec![refused]).await;
-    let retry = running.deploy(Some("1.1.0"), "garage", None).await.unwrap();
-    assert_eq!(generations(&retry), [("garage".into(), true, 3)], "a retry is a new generation");
-    let once_more = running.deploy(Some("1.1.0"), "garage", None).await.unwrap();
-    assert_eq!(generations(&once_more), [("garage".into(), false, 3)], "the node has not refused that one yet");
-
-    let stop = running.deploy(None, "garage", None).await.unwrap();
-    assert_eq!(generations(&stop), [("garage".into(), true, 4)]);
-    let desired: Desired = running.record.value(&garage, Channel::Desired).unwrap();
-    assert_eq!(desired.apps, [DesiredApp { app: app(), generation: 4, release: None }]);
-}
-
-#[tokio::test]
-async fn a_plan_that_no_longer_holds_is_not_applied() {
-    let running = Running::start();
-    running.report(&node("garage"), 1, vec![]).await;
-    running.publish("1.0.0").await;
-    running.publish("1.1.0").await;
-    let wrong = running.deploy(Some("1.0.0"), "all", Some(Digest([0; 32]))).await.unwrap_err();
-    assert_eq!(wrong, Refused::PlanChanged);
-    assert!(running.record.value::<Desired>(&node("garage"), Channel::Desired).is_none(), "nothing was told");
-    let survey = |version: &str| {
-        let request = request(Some(version), "all", None);
-        let read = |view: orangery::store::View<'_>| orangery::engine::Survey::read(view, &app());
-        running.reader().read(read).unwrap().plan(&request, running.engine.live()).unwrap()
-    };
-    let shown = survey("1.0.0");
-    let other = survey("1.1.0");
-    running.deploy(Some("1.0.0"), "all", Some(shown.mark)).await.unwrap();
-    assert_eq!(running.deploy(Some("1.1.0"), "all", Some(other.mark)).await.unwrap_err(), Refused::PlanChanged);
-}
-
-#[tokio::test]
 async fn a_lost_database_learns_from_the_nodes_what_they_run_and_goes_on_from_there() {
     let running = Running::start();
     let garage = node("garage");
@@ -269,26 +223,6 @@ async fn a_lost_database_learns_from_the_nodes_what_they_run_and_goes_on_from_th
     assert_eq!((desired.generation, desired.apps[0].release.as_ref()), (12, Some(&release)));
     let plan = running.deploy(Some("1.4.0"), "site=attic", None).await.unwrap();
     assert_eq!(generations(&plan), [("garage".into(), true, 13)], "newer than anything the node has heard");
-}
-
-#[tokio::test]
-async fn a_new_generation_is_above_all_that_the_node_has_named_and_shared_by_its_apps() {
-    let running = Running::start();
-    let garage = node("garage");
-    let mut ahead = reported(&garage, 1, vec![]);
-    ahead.generation = 20;
-    running.say(&garage, Channel::Reported, serde_json::to_vec(&ahead).unwrap()).await;
-    running.publish("1.0.0").await;
-    let mut other = manifest("1.0.0", b"other");
-    other.app = "lamp".parse().unwrap();
-    running.engine.publish(row(&other), vec![]).await.unwrap();
-    let first = running.deploy(Some("1.0.0"), "garage", None).await.unwrap();
-    assert_eq!(first.steps[0].generation, 21);
-    let lamp = DeployRequest { app: other.app, ..request(Some("1.0.0"), "garage", None) };
-    assert_eq!(running.engine.deploy(lamp).await.unwrap().steps[0].generation, 22);
-    let desired: Desired = running.record.value(&garage, Channel::Desired).unwrap();
-    assert_eq!(desired.generation, 22);
-    assert_eq!(desired.apps.iter().map(|app| app.generation).collect::<Vec<_>>(), [21, 22]);
 }
 
 #[tokio::test]
@@ -395,167 +329,6 @@ async fn a_revoked_node_is_cut_off_told_nothing_and_not_heard() {
     let running = running.restart().await;
     assert!(running.record.value::<Desired>(&garage, Channel::Desired).is_none());
     assert!(running.engine.live().is_revoked(&garage));
-}
-
-/// Invites and joins, without HTTPS.
-struct Enrolment {
-    running: Running,
-    ca: std::sync::Arc<Ca>,
-}
-
-impl Enrolment {
-    fn start() -> Self {
-        let running = Running::start();
-        let ca = std::sync::Arc::new(Ca::create(running.clock.now()).unwrap());
-        Self { running, ca }
-    }
-
-    async fn invite(&self, secret: &str, name: Option<&str>, uses: u32) -> Result<UnixTime, Refused> {
-        let request = InviteRequest { name: name.map(node), expires_secs: 3_600, uses };
-        self.running.engine.invite(digest(secret.as_bytes()), request).await
-    }
-
-    async fn join(&self, secret: &str, wish: Option<&str>, key: &KeyPair) -> Result<NodeId, Refused> {
-        let (ca, csr) = (self.ca.clone(), csr(key));
-        let joining = Joining {
-            secret: digest(secret.as_bytes()),
-            key: digest(key.public_key_raw()),
-            wish: wish.map(str::to_owned),
-            issue: Box::new(move |node, now| ca.issue_node(node, &csr, now).map_err(|error| error.to_string())),
-        };
-        self.running.engine.join(joining).await.map(|(node, _)| node)
-    }
-}
-
-fn key() -> KeyPair {
-    KeyPair::generate().unwrap()
-}
-
-#[tokio::test]
-async fn of_a_hundred_boards_with_one_token_exactly_one_joins() {
-    let enrolment = Enrolment::start();
-    enrolment.invite("secret", None, 1).await.unwrap();
-    let keys: Vec<_> = (0..100).map(|_| key()).collect();
-    let names: Vec<_> = (0..100).map(|n| format!("board-{n}")).collect();
-    let joins = keys.iter().zip(&names).map(|(key, name)| enrolment.join("secret", Some(name), key));
-    let joined = futures_util::future::join_all(joins).await;
-    assert_eq!(joined.iter().filter(|joined| joined.is_ok()).count(), 1);
-    assert_eq!(joined.iter().filter(|joined| **joined == Err(Refused::TokenUsed)).count(), 99);
-    assert_eq!(enrolment.running.reader().read(|view| view.node_names()).unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn a_board_whose_answer_was_lost_asks_again_with_its_key_and_nobody_else_can() {
-    let enrolment = Enrolment::start();
-    enrolment.invite("secret", Some("garage"), 1).await.unwrap();
-    let (own, other) = (key(), key());
-    assert_eq!(enrolment.join("secret", None, &own).await.unwrap(), node("garage"));
-    assert_eq!(enrolment.join("secret", None, &own).await.unwrap(), node("garage"));
-    assert_eq!(enrolment.join("secret", None, &other).await.unwrap_err(), Refused::TokenUsed);
-    enrolment.running.engine.revoke(node("garage")).await.unwrap();
-    assert_eq!(enrolment.join("secret", None, &own).await.unwrap_err(), Refused::TokenUsed, "revoked is revoked");
-}
-
-#[tokio::test]
-async fn tokens_that_are_wrong_used_or_expired_and_names_that_are_taken_are_refused_with_their_code() {
-    let enrolment = Enrolment::start();
-    enrolment.invite("many", None, 3).await.unwrap();
-    let code = |joined: Result<NodeId, Refused>| joined.unwrap_err().code();
-    assert_eq!(code(enrolment.join("guess", Some("a"), &key()).await), "token_unknown");
-    assert_eq!(enrolment.join("many", Some("Attic.local"), &key()).await.unwrap(), node("attic"));
-    assert_eq!(code(enrolment.join("many", Some("attic"), &key()).await), "name_taken");
-    assert_eq!(code(enrolment.join("many", Some("coordinator"), &key()).await), "name_reserved");
-    assert_eq!(code(enrolment.join("many", Some("all"), &key()).await), "name_reserved");
-    assert_eq!(code(enrolment.join("many", Some("no name!"), &key()).await), "name_invalid");
-    assert_eq!(code(enrolment.join("many", None, &key()).await), "name_invalid");
-    assert_eq!(
-        enrolment.join("many", Some("cellar"), &key()).await.unwrap(),
-        node("cellar"),
-        "refusals use nothing up"
-    );
-
-    enrolment.running.engine.revoke(node("cellar")).await.unwrap();
-    assert_eq!(code(enrolment.join("many", Some("cellar"), &key()).await), "name_revoked");
-    let invited = async |name| enrolment.invite("x", name, 1).await.unwrap_err().code();
-    assert_eq!(invited(Some("cellar")).await, "name_revoked");
-    assert_eq!(invited(Some("attic")).await, "name_taken");
-    assert_eq!(invited(Some("coordinator")).await, "name_reserved");
-
-    enrolment.invite("named", Some("loft"), 1).await.unwrap();
-    assert_eq!(enrolment.join("named", Some("shed"), &key()).await.unwrap(), node("loft"), "the invite names the node");
-    assert_eq!(code(enrolment.join("named", None, &key()).await), "token_used");
-
-    enrolment.running.clock.advance(3_600);
-    assert_eq!(code(enrolment.join("many", Some("late"), &key()).await), "token_expired");
-}
-
-#[tokio::test]
-async fn an_invite_that_makes_no_sense_is_refused() {
-    let enrolment = Enrolment::start();
-    for (expires_secs, uses, name) in
-        [(0, 1, None), (30 * 86_400 + 1, 1, None), (60, 0, None), (60, 1_001, None), (60, 2, Some("garage"))]
-    {
-        let request = InviteRequest { name: name.map(node), expires_secs, uses };
-        let refused = enrolment.running.engine.invite(Digest([1; 32]), request).await.unwrap_err();
-        assert_eq!(refused.code(), "invite_invalid", "{expires_secs} {uses} {name:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_signing_request_that_the_ca_refuses_uses_no_invite_up() {
-    let enrolment = Enrolment::start();
-    enrolment.invite("secret", Some("garage"), 1).await.unwrap();
-    let broken = Joining {
-        secret: digest(b"secret"),
-        key: Digest([1; 32]),
-        wish: None,
-        issue: Box::new(|_, _| Err("its key is not ECDSA on P-256".into())),
-    };
-    let refused = enrolment.running.engine.join(broken).await.unwrap_err();
-    assert_eq!(refused.code(), "request_invalid");
-    assert_eq!(enrolment.join("secret", None, &key()).await.unwrap(), node("garage"));
-}
-
-#[tokio::test]
-async fn a_certificate_is_renewed_for_a_node_that_is_not_revoked_even_if_the_database_does_not_know_it() {
-    let enrolment = Enrolment::start();
-    let renew = |key: &KeyPair| {
-        let (ca, csr) = (enrolment.ca.clone(), csr(key));
-        let issue = move |node: &NodeId, now| ca.issue_node(node, &csr, now).map_err(|error| error.to_string());
-        let renewing = Renewing { node: node("garage"), key: digest(key.public_key_raw()), issue: Box::new(issue) };
-        enrolment.running.engine.renew(renewing)
-    };
-    renew(&key()).await.unwrap();
-    enrolment.running.engine.revoke(node("garage")).await.unwrap();
-    assert_eq!(renew(&key()).await.unwrap_err(), Refused::Revoked { node: node("garage") });
-}
-
-#[tokio::test]
-async fn apps_that_were_stopped_make_room_for_others_and_running_ones_do_not() {
-    let running = Running::start();
-    let garage = node("garage");
-    running.report(&garage, 1, vec![]).await;
-    let named = |n: usize| -> orangery_wire::AppName { format!("{}-{n:02}", "a".repeat(60)).parse().unwrap() };
-    let long = format!("1.0.0-{}", "x".repeat(58));
-    for n in 0..=APPS_MAX {
-        let mut release = manifest(&long, b"x");
-        release.app = named(n);
-        running.engine.publish(row(&release), vec![]).await.unwrap();
-    }
-    let deploy = |n: usize, version: Option<&str>| {
-        running.engine.deploy(DeployRequest { app: named(n), ..request(version, "garage", None) })
-    };
-    for n in 0..APPS_MAX {
-        deploy(n, Some(&long)).await.unwrap();
-    }
-    let payload = running.record.published.lock().unwrap().last().unwrap().2.len();
-    assert!(payload < PACKET_BYTES_MAX, "the largest desired state has {payload} bytes");
-    assert_eq!(deploy(APPS_MAX, Some(&long)).await.unwrap_err().code(), "too_many_apps");
-    let stopped = deploy(5, None).await.unwrap().steps[0].generation;
-    assert_eq!(deploy(APPS_MAX, Some(&long)).await.unwrap_err().code(), "too_many_apps", "it may still run");
-    let gone = AppReport { app: named(5), ..app_report(stopped, None, None) };
-    running.report(&garage, 2, vec![gone]).await;
-    deploy(APPS_MAX, Some(&long)).await.unwrap();
 }
 
 #[tokio::test]

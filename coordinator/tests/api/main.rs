@@ -3,25 +3,30 @@
 
 #![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
+#[path = "../fixture/mod.rs"]
 mod fixture;
+
+mod events;
+mod releases;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fixture::{
-    Fixture, Http, TOKEN, app, app_report, code, csr, denied, denied_with, event, eventually, manifest, node, online,
-    reference, reported, tls,
+    Fixture, Http, TOKEN, app, app_report, code, csr, denied, denied_with, eventually, node, online, reference,
+    reported, tls,
 };
-use orangery::api::{audience::Audience, openapi, routes};
+use orangery::api::audience::Audience;
+use orangery::api::{openapi, routes};
 use orangery::ca::{Ca, NODE_DAYS};
 use orangery::sha256::digest;
-use orangery_wire::messages::{Acked, Desired, Health, Refusal, RefusalCode};
+use orangery_wire::AppName;
+use orangery_wire::messages::{Desired, Health, Refusal, RefusalCode};
 use orangery_wire::rest::{
-    DeedRequest, DeployRequest, EventView, InviteRequest, JoinRequest, JoinResponse, NodeView, Plan, PublishRequest,
-    ReleaseView, RenewRequest, RenewResponse, Status, Why,
+    DeedRequest, DeployRequest, InviteRequest, JoinRequest, JoinResponse, NodeView, Plan, RenewRequest, RenewResponse,
+    Status, Why,
 };
 use orangery_wire::topics::Channel;
-use orangery_wire::{AppName, Manifest};
 use rcgen::KeyPair;
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -183,125 +188,6 @@ async fn a_join_gives_what_a_board_needs_and_guessing_is_slowed_down() {
 }
 
 #[tokio::test]
-async fn an_artifact_is_uploaded_once_found_and_read_in_ranges() {
-    let fixture = Fixture::start().await;
-    let operator = fixture.operator();
-    let (garage, _, _) = fixture.join("garage").await;
-    let content: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-    let name = digest(&content);
-    let size = async || {
-        let response = operator.request(Method::HEAD, &format!("/v1/blobs/{name}")).send().await.unwrap();
-        let length = response.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
-        (response.status().as_u16(), length)
-    };
-    assert_eq!(size().await.0, 404);
-    operator.put_blob(&content).await.unwrap();
-    operator.put_blob(&content).await.unwrap();
-    assert_eq!(size().await, (200, Some("200000".into())));
-
-    let path = format!("/blobs/{name}");
-    let etag = format!("\"{name}\"");
-    let get = async |headers: &[(&str, &str)]| {
-        let request = headers.iter().fold(garage.request(Method::GET, &path), |r, (k, v)| r.header(*k, *v));
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        (status, headers, response.bytes().await.unwrap())
-    };
-    let (status, headers, body) = get(&[]).await;
-    assert_eq!((status, &body[..], headers["etag"].to_str().unwrap()), (200, &content[..], etag.as_str()));
-    let (status, headers, body) = get(&[("range", "bytes=150000-"), ("if-range", &etag)]).await;
-    assert_eq!((status, &body[..]), (206, &content[150_000..]));
-    assert_eq!(headers["content-range"], "bytes 150000-199999/200000");
-    let (status, _, body) = get(&[("range", "bytes=1-3")]).await;
-    assert_eq!((status, &body[..]), (206, &content[1..4]));
-    let (status, _, body) = get(&[("range", "bytes=1-3"), ("if-range", "\"another\"")]).await;
-    assert_eq!((status, body.len()), (200, 200_000), "what is there is not what was begun");
-    let (status, headers, _) = get(&[("range", "bytes=200000-")]).await;
-    assert_eq!((status, headers["content-range"].to_str().unwrap()), (416, "bytes */200000"));
-    let (status, _, body) = get(&[("if-none-match", &etag)]).await;
-    assert_eq!((status, body.len()), (304, 0));
-}
-
-#[tokio::test]
-async fn an_upload_that_is_wrong_too_long_or_misnamed_is_refused_and_leaves_nothing() {
-    let fixture = Fixture::start().await;
-    let operator = fixture.operator();
-    let right = digest(b"right");
-    assert_eq!(code(operator.put_blob_as(&right, b"wrong").await), denied_with(422, "blob_wrong_digest"));
-    let large = vec![0; (1 << 20) + 1];
-    assert_eq!(code(operator.put_blob(&large).await), denied_with(413, "blob_too_large"));
-    let misnamed = operator.request(Method::PUT, "/v1/blobs/ABC").body("x").send().await.unwrap();
-    assert_eq!(denied(misnamed).await.body.code, "invalid_name");
-    assert_eq!(std::fs::read_dir(fixture.directory.path().join("blobs")).unwrap().count(), 0);
-}
-
-#[tokio::test]
-async fn a_release_is_published_with_everything_that_nodes_need() {
-    let fixture = Fixture::start().await;
-    let operator = fixture.operator();
-    let (garage, _, _) = fixture.join("garage").await;
-    let manifest = fixture.publish("1.0.0").await;
-    fixture.publish("1.10.0").await;
-    fixture.publish("1.9.0").await;
-    let listed: Vec<ReleaseView> = operator.get("/v1/releases").await.unwrap();
-    let versions: Vec<_> = listed.iter().map(|release| release.version.to_string()).collect();
-    assert_eq!(versions, ["1.10.0", "1.9.0", "1.0.0"]);
-    let shown: ReleaseView = operator.get("/v1/releases/greeter/1.0.0").await.unwrap();
-    assert_eq!((shown.id, shown.notes.as_deref()), (reference(&manifest).id, Some("notes of 1.0.0")));
-    assert_eq!(code(operator.get::<()>("/v1/releases/greeter/2.0.0").await), denied_with(404, "unknown_version"));
-    assert_eq!(code(operator.get::<()>("/v1/releases/greeter/2").await), denied_with(422, "invalid_name"));
-
-    let file = format!("/targets/greeter/1.0.0/{}.manifest.json", shown.id);
-    let served = garage.request(Method::GET, &file).send().await.unwrap().bytes().await.unwrap();
-    assert_eq!(served, manifest.to_bytes());
-    let timestamp: serde_json::Value = garage.get("/metadata/timestamp.json").await.unwrap();
-    assert_eq!(timestamp["signed"]["meta"]["snapshot.json"]["version"], 3);
-    for file in ["/metadata/..%2fsnapshot.key", "/metadata/timestamp.key", "/targets/greeter/1.0.0/x.manifest.json"] {
-        assert_eq!(code(garage.get::<()>(file).await), denied_with(404, "not_found"), "{file}");
-    }
-}
-
-#[tokio::test]
-async fn a_publication_that_does_not_hold_together_is_refused_with_its_code() {
-    let fixture = Fixture::start().await;
-    let operator = fixture.operator();
-    let text = |manifest: &Manifest| String::from_utf8(manifest.to_bytes()).unwrap();
-    let publish = async |manifest: String, targets: String| {
-        operator.post::<ReleaseView>("/v1/releases", &PublishRequest { manifest, targets }).await
-    };
-    let now = fixture.clock.now();
-    let sign = |manifest: &Manifest| fixture.owner.lock().unwrap().sign(manifest, now);
-    let (one, two) = (manifest("1.0.0", b"one"), manifest("1.1.0", b"two"));
-    let targets_one = sign(&one);
-
-    assert_eq!(code(publish("{}".into(), targets_one.clone()).await), denied_with(422, "invalid_manifest"));
-    assert_eq!(code(publish(text(&one), targets_one.clone()).await), denied_with(422, "blob_missing"));
-    operator.put_blob(b"one").await.unwrap();
-    operator.put_blob(b"two").await.unwrap();
-    let mut longer = one.clone();
-    let tree = longer.platforms.get_mut("linux/amd64").unwrap();
-    tree.pack.size_bytes += 1;
-    assert_eq!(code(publish(text(&longer), targets_one.clone()).await), denied_with(422, "blob_wrong_size"));
-    assert_eq!(code(publish(text(&two), targets_one.clone()).await), denied_with(422, "release_unsigned"));
-    let mut tampered = one.clone();
-    tampered.notes = Some("other".into());
-    assert_eq!(code(publish(text(&tampered), targets_one.clone()).await), denied_with(422, "wrong_manifest"));
-    let forged = targets_one.replace("1.0.0", "1.1.0");
-    assert_eq!(code(publish(text(&two), forged).await), denied_with(422, "targets_unsigned"));
-    assert_eq!(code(publish(text(&one), "{}".into()).await), denied_with(422, "targets_unreadable"));
-
-    publish(text(&one), targets_one.clone()).await.unwrap();
-    let again = publish(text(&one), targets_one.clone()).await.unwrap();
-    assert_eq!(again.id, reference(&one).id, "the same again is no error");
-    assert_eq!(code(publish(text(&tampered), targets_one.clone()).await), denied_with(409, "version_taken"));
-    let targets_two = sign(&two);
-    publish(text(&two), targets_two.clone()).await.unwrap();
-    assert_eq!(code(publish(text(&one), targets_one).await), denied_with(422, "targets_old"));
-    fixture.clock.advance(400 * 86_400);
-    assert_eq!(code(publish(text(&two), targets_two).await), denied_with(422, "targets_expired"));
-}
-
-#[tokio::test]
 async fn a_deployment_is_planned_applied_and_explained() {
     let fixture = Fixture::start().await;
     let operator = fixture.operator();
@@ -376,88 +262,6 @@ async fn a_deployment_of_what_is_not_there_is_refused_with_what_there_is() {
     }
     let not_semver = serde_json::json!({"app": "greeter", "version": "one", "to": "all"});
     assert_eq!(code(operator.post::<Plan>("/v1/deployments", &not_semver).await), denied_with(400, "body_invalid"));
-}
-
-#[tokio::test]
-async fn events_are_listed_by_id_node_or_the_newest_first_few() {
-    let fixture = Fixture::start().await;
-    for (name, count) in [("garage", 3), ("attic", 2)] {
-        for sequence in 1..=count {
-            let told = serde_json::to_vec(&event(&node(name), 7, sequence)).unwrap();
-            fixture.say(&node(name), Channel::Event, told).await;
-        }
-    }
-    let operator = fixture.operator();
-    let ids = async |query: &str| -> Vec<u64> {
-        let events: Vec<EventView> = operator.get(&format!("/v1/events{query}")).await.unwrap();
-        events.iter().map(|event| event.id).collect()
-    };
-    eventually("all are stored", async || (ids("").await.len() == 5).then_some(())).await;
-    assert_eq!(ids("?after=3").await, [4, 5]);
-    assert_eq!(ids("?limit=2").await, [1, 2]);
-    assert_eq!(ids("?newest=2").await, [4, 5]);
-    assert_eq!(ids("?newest=2&node=garage").await, [2, 3]);
-    assert_eq!(ids("?node=attic").await, [4, 5]);
-    assert!(ids("?after=9000000000").await.is_empty());
-}
-
-/// Reads an event stream until `count` ids have come.
-async fn read_ids(response: &mut reqwest::Response, count: usize) -> Vec<u64> {
-    let read = async {
-        let mut text = String::new();
-        loop {
-            let ids: Vec<u64> = text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
-            if ids.len() >= count && text.ends_with("\n\n") {
-                return ids;
-            }
-            let piece = response.chunk().await.unwrap();
-            text.push_str(std::str::from_utf8(&piece.expect("the stream ended")).unwrap());
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the events come")
-}
-
-#[tokio::test]
-async fn an_event_stream_begins_where_the_reader_left_off_follows_and_ends_when_the_coordinator_stops() {
-    let fixture = Fixture::start().await;
-    let (garage, attic) = (node("garage"), node("attic"));
-    let tell = async |node: &orangery_wire::NodeId, sequence| {
-        fixture.say(node, Channel::Event, serde_json::to_vec(&event(node, 7, sequence)).unwrap()).await;
-    };
-    for sequence in 1..=450 {
-        tell(&garage, sequence).await;
-    }
-    eventually("all are acknowledged", async || {
-        (fixture.record.value(&garage, Channel::Acked) == Some(Acked { epoch: 7, sequence: 450 })).then_some(())
-    })
-    .await;
-    let open = async |header: Option<&str>, query: &str| {
-        let request = fixture.operator().request(Method::GET, &format!("/v1/events/stream{query}"));
-        let request = header.iter().fold(request, |request, id| request.header("last-event-id", *id));
-        request.send().await.unwrap()
-    };
-    let mut from_start = open(Some("0"), "").await;
-    assert_eq!(from_start.headers()["content-type"], "text/event-stream");
-    assert_eq!(read_ids(&mut from_start, 450).await, (1..=450).collect::<Vec<_>>());
-    let mut resumed = open(Some("447"), "").await;
-    assert_eq!(read_ids(&mut resumed, 3).await, [448, 449, 450]);
-    let mut from_now = open(None, "").await;
-    let mut of_attic = open(None, "?after=10&node=attic").await;
-    for sequence in 451..=452 {
-        tell(&garage, sequence).await;
-        tell(&attic, sequence - 450).await;
-    }
-    assert_eq!(read_ids(&mut from_now, 4).await, [451, 452, 453, 454]);
-    assert_eq!(read_ids(&mut resumed, 4).await, [451, 452, 453, 454]);
-    assert_eq!(read_ids(&mut of_attic, 2).await, [452, 454]);
-    assert_eq!(code_of(open(Some("x"), "").await).await, "invalid_query");
-
-    fixture.stopping.send_replace(true);
-    let end = async { while let Ok(Some(_)) = resumed.chunk().await {} };
-    tokio::time::timeout(Duration::from_secs(20), end).await.expect("the stream ends");
-    drop((from_start, from_now, of_attic));
-    eventually("the listener has ended", async || fixture.serving.is_finished().then_some(())).await;
-    assert!(fixture.stranger().request(Method::GET, "/healthz").send().await.is_err());
 }
 
 async fn code_of(response: reqwest::Response) -> String {

@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
+#[path = "../fixture/mod.rs"]
 mod fixture;
 
-use fixture::{Denied, Fixture, app_report, code, denied_with, eventually, node, online, reference, reported};
-use orangery_wire::messages::{ClockState, Desired, Health, Refusal, RefusalCode, ReleaseRef};
+mod nodes;
+mod windows;
+
+use fixture::{Denied, Fixture, app_report, code, denied_with, node, online, reference, reported};
+use orangery_wire::messages::{Desired, Refusal, RefusalCode, ReleaseRef};
 use orangery_wire::rest::{
-    Allowance, AuditPage, DeedRequest, DeployRequest, GroupRequest, GroupView, HoldRequest, HoldView, Members,
-    NodeView, OnFailure, Plan, ReleaseHoldRequest, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView, Why,
+    Allowance, DeedRequest, DeployRequest, OnFailure, Plan, RolloutPlan, RolloutPolicy, RolloutRequest, RolloutView,
+    Why,
 };
 use orangery_wire::topics::Channel;
 
@@ -253,94 +257,6 @@ async fn one_failure_more_than_may_be_takes_the_release_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_held_node_is_told_nothing_by_anybody_until_it_is_released() {
-    let site = Site::start().await;
-    let operator = site.fixture.operator();
-    let hold = |secs: Option<u64>, reason: Option<&str>| HoldRequest {
-        app: None,
-        expires_secs: secs,
-        deed: DeedRequest { note: reason.map(str::to_owned) },
-    };
-    let post = async |hold: &HoldRequest| operator.post::<HoldView>("/v1/nodes/garage/hold", hold).await;
-    assert_eq!(code(post(&hold(None, None)).await), (422, "deed_invalid".into()), "a reason is needed");
-    assert_eq!(code(post(&hold(Some(0), Some("x"))).await), (422, "deed_invalid".into()));
-    let nobody = operator.post::<HoldView>("/v1/nodes/garaeg/hold", &hold(None, Some("x"))).await;
-    assert_eq!(code(nobody), (404, "unknown_node".into()));
-    post(&hold(Some(1_000), Some("being repaired"))).await.unwrap();
-    let shown: NodeView = operator.get("/v1/nodes/garage").await.unwrap();
-    assert_eq!(shown.holds[0].deed.note.as_deref(), Some("being repaired"));
-
-    let deploy = DeployRequest {
-        app: fixture::app(),
-        version: Some(site.new.version.clone()),
-        to: "garage".into(),
-        plan: None,
-        deed: DeedRequest::default(),
-    };
-    let plan: Plan = operator.post("/v1/deployments", &deploy).await.unwrap();
-    assert!(
-        !plan.steps[0].changes && plan.steps[0].warning.as_ref().is_some_and(|text| text.contains("held by owner"))
-    );
-    site.begin(&request(None, 0)).await.unwrap();
-    assert_eq!(site.tolds(), [2, 2, 1]);
-    let why: Why = operator.get("/v1/nodes/garage/why").await.unwrap();
-    let codes: Vec<&str> = why.lines.iter().map(|line| line.code.as_str()).collect();
-    assert_eq!(codes, ["up_to_date", "held", "in_rollout"]);
-    site.pass(1_010).await;
-    assert_eq!(site.tolds(), [2, 2, 2], "the hold has ended by itself");
-
-    post(&hold(None, Some("again"))).await.unwrap();
-    for _ in 0..2 {
-        operator.post::<()>("/v1/nodes/garage/release", &ReleaseHoldRequest { app: None }).await.unwrap();
-    }
-    assert!(operator.get::<NodeView>("/v1/nodes/garage").await.unwrap().holds.is_empty());
-}
-
-#[tokio::test]
-async fn a_newer_rollout_takes_the_nodes_that_it_names() {
-    let site = Site::start().await;
-    site.fixture.publish("1.2.0").await;
-    site.begin(&request(Some("cellar"), 60)).await.unwrap();
-    let newer = RolloutRequest { version: "1.2.0".parse().unwrap(), to: vec!["attic".into()], ..request(None, 0) };
-    let plan: RolloutPlan = site.fixture.operator().post("/v1/rollouts/plan", &newer).await.unwrap();
-    assert_eq!((plan.supersedes[0].rollout, plan.supersedes[0].nodes.len()), (1, 1));
-    site.begin(&newer).await.unwrap();
-    assert_eq!(site.told("attic"), (2, "1.2.0".into()));
-    let older = site.show(1).await;
-    let state = |name: &str| {
-        let nodes = older.waves.iter().flat_map(|wave| &wave.nodes);
-        nodes.into_iter().find(|place| place.node.as_str() == name).unwrap().state.clone()
-    };
-    assert_eq!(
-        (state("attic"), state("garage"), older.status.as_str()),
-        ("superseded".into(), "wave_ahead".into(), "running")
-    );
-}
-
-#[tokio::test]
-async fn a_node_that_joins_meanwhile_comes_last_and_one_that_does_not_fit_is_left_out() {
-    let site = Site::start().await;
-    site.begin(&request(Some("cellar"), 60)).await.unwrap();
-    site.fixture.join("loft").await;
-    site.report("loft", app_report(0, None, None)).await;
-    site.fixture.join("barn").await;
-    let mut arm = reported(&node("barn"), 1, vec![]);
-    arm.platform = "linux/riscv64".into();
-    site.fixture.report(&arm).await;
-    let view = eventually("loft is in a wave", async || {
-        site.fixture.engine.look_at_rollouts().await.unwrap();
-        let view = site.show(1).await;
-        (view.waves.len() == 3).then_some(view)
-    })
-    .await;
-    assert!(view.waves[2].trailing && view.waves[2].nodes.len() == 1);
-    assert_eq!(view.waves[2].nodes[0].node, node("loft"));
-    let plan: RolloutPlan = site.fixture.operator().post("/v1/rollouts/plan", &request(None, 0)).await.unwrap();
-    assert_eq!(plan.left_out[0].node, node("barn"));
-    assert!(plan.left_out[0].reason.contains("linux/riscv64"), "{}", plan.left_out[0].reason);
-}
-
-#[tokio::test]
 async fn what_cannot_be_meant_is_refused_with_its_code() {
     let site = Site::start().await;
     let refused = async |change: &dyn Fn(&mut RolloutRequest)| {
@@ -357,123 +273,6 @@ async fn what_cannot_be_meant_is_refused_with_its_code() {
     assert_eq!(refused(&|asked| asked.policy.done.secs = 0).await, denied_with(422, "rollout_invalid"));
     assert_eq!(refused(&|asked| asked.deed.note = Some("a\u{1b}[2J".into())).await, denied_with(422, "deed_invalid"));
     assert!(site.fixture.operator().get::<Vec<RolloutView>>("/v1/rollouts").await.unwrap().is_empty());
-}
-
-/// A window that opens after so many seconds, for an hour.
-fn opens_in(site: &Site, secs: u64) -> String {
-    let wall = |at: u64| orangery_trust::time::format(at)[11..16].to_owned();
-    let from = site.fixture.clock.now() + secs;
-    format!("daily {}-{} UTC", wall(from), wall(from + 3_600))
-}
-
-async fn group(site: &Site, name: &str, nodes: &[&str], window: &str) -> Result<GroupView, Denied> {
-    let members = Members { nodes: nodes.iter().map(|name| node(name)).collect(), ..Members::default() };
-    let windows = vec![window.parse().unwrap()];
-    let request = GroupRequest { members, windows, deed: DeedRequest::default() };
-    site.fixture.operator().post(&format!("/v1/groups/{name}"), &request).await
-}
-
-#[tokio::test]
-async fn a_node_is_told_inside_of_its_maintenance_window_alone_and_says_when_that_opens() {
-    let site = Site::start().await;
-    let set = group(&site, "shops", &["attic"], &opens_in(&site, 3 * 3_600)).await.unwrap();
-    assert_eq!((set.count, set.open, set.deed.by.as_str()), (1, false, "owner"));
-    let plan: RolloutPlan = site.fixture.operator().post("/v1/rollouts/plan", &request(None, 0)).await.unwrap();
-    assert_eq!((plan.shut.len(), &plan.shut[0].node, plan.shut[0].opens_at), (1, &node("attic"), set.changes_at));
-    site.begin(&request(None, 0)).await.unwrap();
-    assert_eq!(site.tolds(), [1, 2, 2]);
-    let why: Why = site.fixture.operator().get("/v1/nodes/attic/why").await.unwrap();
-    let text = &why.lines.iter().find(|line| line.code == "in_rollout").unwrap().text;
-    assert!(text.contains("waits for its window: opens ") && text.contains(" UTC (in 2 h)"), "{text}");
-    let view = site.show(1).await;
-    assert_eq!(view.waves[0].nodes[0].state, "window");
-    assert!(view.reason.contains("attic waits for its window"), "{}", view.reason);
-
-    site.fixture.clock.advance(set.changes_at.unwrap() - site.fixture.clock.now() - 1);
-    site.pass(0).await;
-    assert_eq!(site.tolds(), [1, 2, 2], "a second is left");
-    site.fixture.clock.advance(1);
-    site.fixture.engine.look_at_rollouts().await.unwrap();
-    assert_eq!(site.tolds(), [2, 2, 2]);
-}
-
-#[tokio::test]
-async fn a_node_that_is_away_while_its_window_is_open_is_not_told() {
-    let site = Site::start().await;
-    group(&site, "shops", &["attic"], &opens_in(&site, 0)).await.unwrap();
-    site.fixture.say(&node("attic"), Channel::Online, online(false)).await;
-    site.begin(&request(None, 0)).await.unwrap();
-    site.pass(60).await;
-    assert_eq!(site.tolds(), [1, 2, 2]);
-    assert_eq!(site.show(1).await.waves[0].nodes[0].state, "away");
-    site.fixture.say(&node("attic"), Channel::Online, online(true)).await;
-    site.pass(5).await;
-    assert_eq!(site.tolds(), [2, 2, 2]);
-}
-
-#[tokio::test]
-async fn somebody_can_let_a_rollout_ignore_windows_and_is_written_down() {
-    let site = Site::start().await;
-    group(&site, "shops", &["attic"], &opens_in(&site, 7_200)).await.unwrap();
-    site.begin(&request(None, 0)).await.unwrap();
-    let view = site.deed(1, "ignore-windows").await.unwrap();
-    assert_eq!(view.ignores_windows.unwrap().note.as_deref(), Some("because"));
-    assert_eq!(site.tolds(), [2, 2, 2]);
-    assert_eq!(code(site.deed(1, "ignore-windows").await), (409, "rollout_not_now".into()));
-    assert_eq!(view.log.iter().filter(|entry| entry.code == "windows_ignored").count(), 1);
-    let page: AuditPage = site.fixture.operator().get("/v1/audit").await.unwrap();
-    let deeds: Vec<&str> = page.entries.iter().map(|line| line.entry.as_str()).collect();
-    for deed in ["rollout.ignore-windows", "group.set"] {
-        assert!(deeds.iter().any(|entry| entry.contains(deed)), "{deed}: {deeds:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_window_that_never_opens_is_refused_when_it_is_set() {
-    let site = Site::start().await;
-    let set = |name: &'static str, nodes: &'static [&str], window: &'static str| group(&site, name, nodes, window);
-    let said = |answer: Result<GroupView, Denied>| {
-        let denied = answer.unwrap_err();
-        assert_eq!((denied.status, denied.body.code.as_str()), (422, "group_invalid"), "{}", denied.body.message);
-        denied.body.message
-    };
-    assert!(
-        said(set("shops", &["attic"], "sat 02:00-05:00 Europe/Berlim").await).contains("did you mean Europe/Berlin?")
-    );
-    assert!(said(set("shops", &[], "sat 02:00-05:00 UTC").await).contains("it has no members"));
-    assert!(said(set("shops", &["moon"], "sat 02:00-05:00 UTC").await).contains("no node that is there"));
-    assert!(said(set("Shops", &["attic"], "sat 02:00-05:00 UTC").await).contains("name"));
-    set("shops", &["attic", "cellar"], "daily 02:00-05:00 UTC").await.unwrap();
-    let message = said(set("nights", &["attic"], "daily 12:00-13:00 UTC").await);
-    assert!(message.contains("the window of attic never opens") && message.contains("nights and shops"), "{message}");
-    set("nights", &["attic"], "daily 04:00-13:00 UTC").await.unwrap();
-    let operator = site.fixture.operator();
-    let never = serde_json::json!({ "members": { "all": true }, "windows": [{ "days": [], "from": "01:00", "to": "02:00", "zone": "UTC" }] });
-    assert!(said(operator.post("/v1/groups/all", &never).await).contains("never opens"));
-    assert_eq!(operator.get::<Vec<GroupView>>("/v1/groups").await.unwrap().len(), 2);
-    let removed = operator.post::<()>("/v1/groups/moon/remove", &DeedRequest::default()).await;
-    assert_eq!(code(removed), (404, "unknown_group".into()));
-}
-
-#[tokio::test]
-async fn no_window_is_open_while_most_nodes_contradict_the_coordinators_clock() {
-    let site = Site::start().await;
-    group(&site, "shops", &["attic"], &opens_in(&site, 0)).await.unwrap();
-    for name in ["attic", "garage"] {
-        let at = site.fixture.clock.now() + 9_000;
-        let health = Health { at, clock: ClockState::Synced, ..Health::default() };
-        site.fixture.say(&node(name), Channel::Health, serde_json::to_vec(&health).unwrap()).await;
-    }
-    site.begin(&request(None, 0)).await.unwrap();
-    assert_eq!(site.tolds(), [1, 2, 2]);
-    let view = site.show(1).await;
-    assert!(view.reason.contains("the coordinator's clock is 9000 s behind those of its nodes"), "{}", view.reason);
-    for name in ["attic", "garage"] {
-        let health = Health { at: site.fixture.clock.now(), clock: ClockState::Synced, ..Health::default() };
-        site.fixture.say(&node(name), Channel::Health, serde_json::to_vec(&health).unwrap()).await;
-    }
-    site.pass(5).await;
-    assert_eq!(site.tolds(), [2, 2, 2]);
 }
 
 #[tokio::test]
