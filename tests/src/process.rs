@@ -2,9 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Longest that a test waits for anything. Only a failing test takes this long.
@@ -72,12 +74,16 @@ fn build(directory: &Path) {
 }
 
 /// A port that nothing uses, below the range from which the kernel gives ports to connections, so that it stays free while
-/// a program is restarted.
+/// a program is restarted. No other test of this process gets it: what was promised a port may be long in taking it.
 pub fn free_port() -> u16 {
-    use std::hash::{BuildHasher, Hasher};
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    (0..1_000u64)
-        .map(|n| 20_000 + u16::try_from((random.wrapping_add(n * 7_919)) % 12_000).unwrap_or(0))
+    const FIRST: u16 = 20_000;
+    const COUNT: u64 = 12_000;
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish() % COUNT));
+    // A prime, so that all ports have their turn, and those of two processes are not in each other's way for long.
+    let ports = (0..1_000).map(|_| NEXT.fetch_add(7_919, Ordering::Relaxed) % COUNT);
+    ports
+        .map(|offset| FIRST + u16::try_from(offset).unwrap_or(0))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("one of a thousand ports is free")
 }
