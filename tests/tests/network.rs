@@ -167,6 +167,9 @@ impl Board<'_> {
         self.place.put(Reach::Online);
         self.installed("1.0.0");
         self.connects(true);
+        // It may be the connection of before the network went, which nobody has missed yet. What was told meanwhile is
+        // acknowledged only by one that lives.
+        eventually("all events have arrived", || self.node.outbox_is_empty().then_some(()));
         self.place.put(before);
         self.connects(before == Reach::Online);
         let mut install = self.install(breaks.version());
