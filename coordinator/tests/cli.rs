@@ -1,14 +1,16 @@
 //! The commands as a person uses them: the real program, and a real coordinator that it talks to.
 #![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
+mod process;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use orangery_wire::rest::ReleaseView;
 use orangery_wire::token::Token;
+use process::Coordinator;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_orangery");
 const RECIPE: &str = "[run]\nexec = [\"app\"]\n[[probes]]\nhttp = { port = \"${PORT}\", path = \"/health\" }\n";
@@ -87,18 +89,7 @@ impl Operator {
     }
 
     fn serve(&self) -> Coordinator {
-        let ready = self.path("ready.json");
-        let log = fs::File::create(self.path("serve.log")).unwrap();
-        let mut serve = self.command(&["serve", "--ready-file", ready.to_str().unwrap()]);
-        let mut child = serve.stderr(log).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !ready.exists() {
-            let log = || fs::read_to_string(self.path("serve.log")).unwrap_or_default();
-            assert!(child.try_wait().unwrap().is_none(), "the coordinator ended: {}", log());
-            assert!(Instant::now() < deadline, "the coordinator is not ready: {}", log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Coordinator { child }
+        Coordinator::start(self.command(&["serve"]), self.directory.path())
     }
 
     /// Files of an app that is nothing but a script.
@@ -107,18 +98,6 @@ impl Operator {
         fs::write(self.path("tree/app"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
         fs::set_permissions(self.path("tree/app"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(self.path("app.toml"), RECIPE).unwrap();
-    }
-}
-
-/// A coordinator that ends with the test.
-struct Coordinator {
-    child: Child,
-}
-
-impl Drop for Coordinator {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use self::apply::{How, Overtaken};
+use self::apply::{AGAIN_MAX, How, MADE_AGAIN, is_overtaken};
 use self::checkout::Checkout;
 use self::source::Source;
 use self::watch::WatchArgs;
@@ -135,13 +135,13 @@ pub async fn apply(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
             bail!("nothing was applied: the fleet has changed since the plan was shown; apply it again");
         }
     }
-    let is_any_fine = args.yes && args.plan.is_none();
-    let mut overtaken = Overtaken::default();
+    let mut again = if args.yes && args.plan.is_none() { AGAIN_MAX } else { 0 };
     while plan.changes {
         match apply::apply(&client, &plan, &how(args, checkout.as_ref())).await {
-            Err(error) if is_any_fine && overtaken.is_planned_again(&error) => {}
+            Err(error) if again > 0 && is_overtaken(&error) => again -= 1,
             done => return done.map(|()| Outcome::Done),
         }
+        output::note(MADE_AGAIN);
         plan = survey::plan(&client, &desired).await?;
         tell(&plan, checkout.as_ref(), args.json)?;
     }

@@ -45,6 +45,15 @@ fn start(ca: &Ca) -> Broker {
     Broker::start(config(ca)).unwrap()
 }
 
+/// A broker, where it is, and the coordinator's link on it.
+async fn with_coordinator(ca: &Ca) -> (Broker, String, Coordinator) {
+    let broker = start(ca);
+    let address = broker.addr().to_string();
+    let mut coordinator = Coordinator::new(ca, &address, 100);
+    coordinator.up().await;
+    (broker, address, coordinator)
+}
+
 fn id(name: &str) -> NodeId {
     name.parse().unwrap()
 }
@@ -183,10 +192,7 @@ async fn desired_state_waits_for_a_node_that_comes_later() {
 #[tokio::test]
 async fn the_will_of_a_node_that_is_cut_reaches_the_coordinator() {
     let ca = ca();
-    let broker = start(&ca);
-    let address = broker.addr().to_string();
-    let mut coordinator = Coordinator::new(&ca, &address, 100);
-    coordinator.up().await;
+    let (_broker, address, mut coordinator) = with_coordinator(&ca).await;
     let tls = node(&ca, "a");
     let topic = "orangery/v1/node/a/online";
     for version in [Version::V3, Version::V5] {
@@ -208,10 +214,7 @@ async fn the_will_of_a_node_that_is_cut_reaches_the_coordinator() {
 #[tokio::test]
 async fn the_will_of_an_old_connection_does_not_contradict_the_new_one() {
     let ca = ca();
-    let broker = start(&ca);
-    let address = broker.addr().to_string();
-    let mut coordinator = Coordinator::new(&ca, &address, 100);
-    coordinator.up().await;
+    let (_broker, address, mut coordinator) = with_coordinator(&ca).await;
     let tls = node(&ca, "a");
     let topic = "orangery/v1/node/a/online";
     let connect = Connect { will: Some((topic, "offline")), ..as_node(&address, &tls, "a") };

@@ -9,9 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::mqtt::client::{Client, Connect, Version};
-use super::mqtt::world::Coordinator;
 use super::mqtt::{ca, node, until, within};
-use super::{as_node, config, id, raw, start};
+use super::{as_node, config, id, raw, start, with_coordinator};
 
 #[tokio::test]
 async fn a_local_process_cannot_come_past_tls() {
@@ -32,10 +31,7 @@ async fn a_local_process_cannot_come_past_tls() {
 #[tokio::test]
 async fn the_largest_message_passes_and_a_larger_one_ends_the_connection() {
     let ca = ca();
-    let broker = start(&ca);
-    let address = broker.addr().to_string();
-    let mut coordinator = Coordinator::new(&ca, &address, 100);
-    coordinator.up().await;
+    let (_broker, address, mut coordinator) = with_coordinator(&ca).await;
     let tls = node(&ca, "a");
     let topic = "orangery/v1/node/a/reported";
     let mut a = Client::connect(&as_node(&address, &tls, "a")).await.unwrap();

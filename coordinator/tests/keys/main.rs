@@ -3,15 +3,17 @@
 #![allow(clippy::unwrap_used)] // A test stops at the first surprise.
 
 mod people;
+#[path = "../process/mod.rs"]
+mod process;
 mod releases;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use orangery_trust::{Refresh, Refusal, Search, Stored, TrustedSet};
+use process::Coordinator;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_orangery");
@@ -26,14 +28,9 @@ struct Said {
 
 /// A place with a coordinator's directory `home` and whatever else a test makes in it.
 struct Place {
+    // It ends before its directory goes.
+    coordinator: Option<Coordinator>,
     directory: tempfile::TempDir,
-    coordinator: Option<Child>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
 
 impl Place {
@@ -95,26 +92,11 @@ impl Place {
     }
 
     fn serve(&mut self) {
-        let ready = self.path("ready.json");
-        drop(fs::remove_file(&ready));
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("serve.log")).unwrap();
-        let mut serve = self.command("home", &["serve", "--ready-file", ready.to_str().unwrap()]);
-        let mut child = serve.stderr(log).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !ready.exists() {
-            let log = || fs::read_to_string(self.path("serve.log")).unwrap_or_default();
-            assert!(child.try_wait().unwrap().is_none(), "the coordinator ended: {}", log());
-            assert!(Instant::now() < deadline, "the coordinator is not ready: {}", log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        self.coordinator = Some(child);
+        self.coordinator = Some(Coordinator::start(self.command("home", &["serve"]), self.directory.path()));
     }
 
     fn stop(&mut self) {
-        if let Some(mut child) = self.coordinator.take() {
-            drop(child.kill());
-            drop(child.wait());
-        }
+        self.coordinator = None;
     }
 
     fn publish(&self, home: &str, version: &str, more: &[&str]) -> Said {

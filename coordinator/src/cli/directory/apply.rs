@@ -34,34 +34,17 @@ struct NotAsShown {
     version: Version,
 }
 
-/// How often a plan may still be made again, since the fleet has moved on before it was applied: nodes report and rollouts end
-/// at any moment.
-pub struct Overtaken {
-    left: u32,
-}
+/// How often a plan is made again that the fleet has overtaken: nodes report and rollouts end at any moment.
+pub const AGAIN_MAX: u32 = 3;
+/// What is said then.
+pub const MADE_AGAIN: &str = "The fleet has changed since that plan was made; it is made again.";
 
-impl Default for Overtaken {
-    fn default() -> Self {
-        Self { left: 3 }
-    }
-}
-
-impl Overtaken {
-    /// Whether a plan that was applied in vain is to be made again: only if it was overtaken, and a few times. What was done of
-    /// it is not in the next one.
-    pub fn is_planned_again(&mut self, error: &anyhow::Error) -> bool {
-        let mut causes = error.chain();
-        let is_overtaken = causes.any(|cause| {
-            let client = cause.downcast_ref::<ClientError>();
-            cause.is::<NotAsShown>() || client.is_some_and(|error| error.code() == Some("plan_changed"))
-        });
-        let goes_on = is_overtaken && self.left > 0;
-        if goes_on {
-            self.left -= 1;
-            output::note("The fleet has changed since that plan was made; it is made again.");
-        }
-        goes_on
-    }
+/// Whether a plan could not be applied since the fleet had moved on. What was done of it is not in the next one.
+pub fn is_overtaken(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let client = cause.downcast_ref::<ClientError>();
+        cause.is::<NotAsShown>() || client.is_some_and(|error| error.code() == Some("plan_changed"))
+    })
 }
 
 /// Does a plan: windows, then holds, then rollouts, then what stops. Says what had been done when it cannot go on.

@@ -10,7 +10,7 @@ use orangery_wire::rest::RolloutView;
 use self::place::{Place, Reached};
 use self::said::Said;
 use super::ApplyArgs;
-use super::apply::{self, How, Overtaken};
+use super::apply::{self, AGAIN_MAX, How, MADE_AGAIN, is_overtaken};
 use super::source::{Remote, Seen, Source, is_lasting};
 use super::survey;
 use crate::cli::Outcome;
@@ -106,7 +106,7 @@ pub async fn watch(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
     begun.say(args.json)?;
     let (refused, shown, announced, waits) = (None, None, None, None);
     let mut watch = Watch { home, args, source, place, refused, shown, announced, waits, failures: 0 };
-    let mut overtaken = Overtaken::default();
+    let mut again = AGAIN_MAX;
     loop {
         // To look changes nothing and can be broken off; what is begun after it is done to its end.
         let found = tokio::select! {
@@ -117,13 +117,15 @@ pub async fn watch(home: &Home, args: &ApplyArgs) -> anyhow::Result<Outcome> {
             Ok(found) => watch.act(found).await,
             Err(error) => Err(error),
         };
-        if done.as_ref().is_err_and(|error| overtaken.is_planned_again(error)) {
+        if again > 0 && done.as_ref().is_err_and(is_overtaken) {
+            again -= 1;
+            output::note(MADE_AGAIN);
             continue;
         }
         if args.watch.once {
             return done;
         }
-        overtaken = Overtaken::default();
+        again = AGAIN_MAX;
         let pause = watch.pause_after(done)?;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
